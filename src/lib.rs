@@ -1,1 +1,28 @@
+//! logarchivefs: Aptible S3 log archives as plain files.
+//!
+//! ```text
+//!  kernel ─► fuse ─► fs ─┬─► catalog ─► key        names and folders, from listings
+//!                        └─► object ─┬─► store     ciphertext, in pinned ranges
+//!                                    ├─► envelope  data keys, GHASH, CTR
+//!                                    └─► gunzip    inflate, CRC, seek points
+//! ```
+//!
+//! Arrows point down only (a test asserts it): `main → cmd → {config, fuse} → fs → {catalog, object} →
+//! {store, key, envelope, gunzip}`. The last four import nothing of ours but `error`.
+
+pub mod catalog;
+pub mod cli;
+pub mod cmd;
+pub mod config;
+pub mod daemon;
+pub mod demo;
+pub mod envelope;
 pub mod error;
+pub mod fs;
+pub mod fuse;
+pub mod gunzip;
+pub mod key;
+pub mod keysource;
+pub mod logging;
+pub mod object;
+pub mod store;

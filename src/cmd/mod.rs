@@ -1,0 +1,5 @@
+//! One command a file. Each takes what was typed and returns an exit code, or the error that ends the program.
+
+pub mod demo;
+pub mod mount;
+mod serve;

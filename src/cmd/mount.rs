@@ -1,0 +1,49 @@
+//! `mount`: checks everything that can be checked, then mounts, then serves.
+
+use std::future::pending;
+use std::time::SystemTime;
+
+use super::serve::{Service, runtime};
+use crate::cli::MountArgs;
+use crate::config;
+use crate::daemon;
+use crate::error::{Result, exit};
+use crate::fs::{Fs, Look};
+use crate::fuse::{MountOptions, mountpoint};
+use crate::keysource::EnvKeys;
+
+/// Returns the exit code.
+pub fn run(args: MountArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
+    let selection = config::selection(args.select)?;
+    config::Place::parse(&args.bucket)?;
+    let path = mountpoint::prepare(&args.mountpoint)?;
+    // Keys may come from the terminal or standard input: before the daemon lets go of both.
+    let keyring = config::keyring(args.keys, env_keys)?;
+    let look = Look {
+        uid: args.uid.unwrap_or_else(daemon::uid),
+        gid: args.gid.unwrap_or_else(daemon::gid),
+        file_mode: args.file_mode,
+        dir_mode: args.dir_mode,
+        mounted: SystemTime::now(),
+    };
+    let daemon = if args.daemon { Some(daemon::fork()?) } else { None };
+    let runtime = runtime()?;
+    let result = runtime.block_on(async {
+        let store = config::store(&args.bucket, &args.store).await?;
+        let options =
+            MountOptions { source: store.describe(), allow_other: args.allow_other, threads: args.threads.into() };
+        let (catalog, objects) = config::archive(store, keyring, selection, args.store.listing_ttl, &args.read);
+        if args.read.allow_unauthenticated {
+            log::warn!("--allow-unauthenticated: AES-CBC objects are read, and nothing authenticates their text");
+        }
+        let service = Service::start(Fs::new(catalog, objects, look), &path, &options).await?;
+        log::info!("{} is mounted on {}", options.source, path.display());
+        if let Some(daemon) = daemon {
+            daemon.ready()?;
+        }
+        service.run(pending::<()>()).await
+    });
+    // Work that is still waiting for the network is not waited for.
+    runtime.shutdown_background();
+    result.map(|_| exit::OK)
+}

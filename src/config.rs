@@ -1,0 +1,165 @@
+//! From what was typed to what to do: every flag and every bucket argument is checked here, once.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::catalog::Catalog;
+use crate::catalog::select::{Selection, SelectionArgs};
+use crate::cli::{KeyArgs, ReadArgs, SelectArgs, SizesArg, StoreArgs, VerifyArg};
+use crate::envelope::Keyring;
+use crate::err;
+use crate::error::{Kind, Result, escape};
+use crate::keysource::{EnvKeys, KeySources};
+use crate::object::{Objects, Policy, Sizes, Verify};
+use crate::store::{DirStore, Retry, S3Options, S3Store, Store};
+
+/// A bucket argument.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    S3 { bucket: String, prefix: String },
+    Dir(PathBuf),
+}
+
+impl Place {
+    /// `NAME`, `s3://NAME`, `s3://NAME/PREFIX/`, `file:///DIR`.
+    pub fn parse(text: &str) -> Result<Place> {
+        let wrong = |why: &str| {
+            err!(
+                Kind::Usage,
+                "{}: {why}; write NAME, s3://NAME, s3://NAME/PREFIX/ or file:///DIR",
+                escape(text.as_bytes())
+            )
+        };
+        if let Some(path) = text.strip_prefix("file://") {
+            return if path.starts_with('/') {
+                Ok(Place::Dir(path.into()))
+            } else {
+                Err(wrong("not an absolute path"))
+            };
+        }
+        let (bucket, prefix) = match text.strip_prefix("s3://") {
+            Some(rest) => rest.split_once('/').unwrap_or((rest, "")),
+            None if text.contains("://") => return Err(wrong("unknown kind of place")),
+            None if text.contains('/') => {
+                return Err(wrong("a bucket's name has no slash"));
+            }
+            None => (text, ""),
+        };
+        // S3's own rules are stricter; other servers' are not.
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        if bucket.is_empty() || bucket.len() > 255 || !bucket.chars().all(plain) {
+            return Err(wrong("no bucket's name"));
+        }
+        Ok(Place::S3 { bucket: bucket.into(), prefix: prefix.into() })
+    }
+}
+
+/// Connects to the bucket and makes sure that it answers.
+pub async fn store(bucket: &str, args: &StoreArgs) -> Result<Arc<dyn Store>> {
+    let store: Arc<dyn Store> = match Place::parse(bucket)? {
+        Place::Dir(path) => Arc::new(DirStore::open(&path, "")?),
+        Place::S3 { bucket, prefix } => {
+            let mut options = S3Options::new(bucket);
+            options.prefix = prefix;
+            options.region = args.region.clone();
+            options.endpoint_url = args.endpoint_url.clone();
+            options.profile = args.profile.clone();
+            options.allow_http = args.allow_http;
+            options.request_deadline = args.request_deadline;
+            Arc::new(Retry::new(S3Store::open(options).await?, args.request_deadline))
+        }
+    };
+    store.check().await.map_err(|e| match e.kind() {
+        // At the start these are a matter of configuration, whatever they are later.
+        Kind::AccessDenied | Kind::NotFound => err!(Kind::Config, "{}: {e}", store.describe()),
+        _ => e.about(&store.describe()),
+    })?;
+    Ok(store)
+}
+
+/// Reads the keys from every source. None at all is an error: nothing could be read.
+pub fn keyring(args: KeyArgs, env: Option<EnvKeys>) -> Result<Keyring> {
+    const SAFE_WAYS: &str = "use --key-file FILE (one base64 key a line, mode 0600), --key-command COMMAND, \
+                             --key-file - (standard input) or the environment variable LOGARCHIVEFS_KEYS";
+    if !args.decryption_keys.is_empty() {
+        return Err(err!(
+            Kind::Usage,
+            "--decryption-keys is refused: every user of this machine could read the keys in `ps`; {SAFE_WAYS}"
+        ));
+    }
+    let sources =
+        KeySources { files: args.key_file, command: args.key_command, insecure_key_file: args.insecure_key_file, env };
+    let ring = sources.load()?;
+    if ring.is_empty() {
+        return Err(err!(Kind::Config, "no decryption key was given: {SAFE_WAYS}"));
+    }
+    Ok(ring)
+}
+
+pub fn selection(args: SelectArgs) -> Result<Selection> {
+    Selection::new(SelectionArgs {
+        stacks: args.stack,
+        app_ids: args.app_id,
+        database_ids: args.database_id,
+        endpoint_ids: args.endpoint_id,
+        containers: args.container_id.into_iter().collect(),
+        service_ids: args.service_id.into_iter().collect(),
+        start_date: args.start_date,
+        end_date: args.end_date,
+    })
+}
+
+pub fn policy(args: &ReadArgs) -> Policy {
+    Policy {
+        verify: match args.verify {
+            VerifyArg::Full => Verify::Full,
+            VerifyArg::Stream => Verify::Stream,
+        },
+        sizes: match args.sizes {
+            SizesArg::Hint => Sizes::Hint,
+            SizesArg::Exact => Sizes::Exact,
+        },
+        allow_unauthenticated: args.allow_unauthenticated,
+        allow_instruction_files: args.allow_instruction_files,
+    }
+}
+
+/// The archive behind a mount or a command.
+pub fn archive(
+    store: Arc<dyn Store>,
+    keyring: Keyring,
+    selection: Selection,
+    listing_ttl: std::time::Duration,
+    read: &ReadArgs,
+) -> (Catalog, Objects) {
+    let objects = Objects::new(Arc::clone(&store), keyring, policy(read), read.memory);
+    (Catalog::new(store, selection, listing_ttl), objects)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bucket_arguments() {
+        let s3 = |bucket: &str, prefix: &str| Place::S3 { bucket: bucket.into(), prefix: prefix.into() };
+        assert_eq!(Place::parse("b").unwrap(), s3("b", ""));
+        assert_eq!(Place::parse("s3://b").unwrap(), s3("b", ""));
+        assert_eq!(Place::parse("s3://b/p/q/").unwrap(), s3("b", "p/q/"));
+        assert_eq!(Place::parse("file:///a/b").unwrap(), Place::Dir("/a/b".into()));
+        for bad in ["", "s3://", "file://a", "http://b", "a/b", "b c", "s3://\x1b/"] {
+            let e = Place::parse(bad).unwrap_err();
+            assert_eq!(e.kind(), Kind::Usage, "{bad}");
+            assert!(!e.to_string().contains('\x1b'));
+        }
+    }
+
+    #[test]
+    fn keys_on_the_command_line_are_refused_and_not_repeated() {
+        let args = KeyArgs { decryption_keys: vec!["c2VjcmV0".into()], ..KeyArgs::default() };
+        let e = keyring(args, None).unwrap_err();
+        assert_eq!(e.kind(), Kind::Usage);
+        assert!(e.to_string().contains("--key-file") && !e.to_string().contains("c2VjcmV0"));
+        assert_eq!(keyring(KeyArgs::default(), None).unwrap_err().kind(), Kind::Config);
+    }
+}

@@ -1,0 +1,85 @@
+//! The process itself: going to the background, and what must be set before keys are read.
+//!
+//! Invariant: [`fork`] and [`harden`] are called while the process has one thread.
+
+use std::fs::File;
+use std::io::{self, PipeWriter, Read, Write};
+use std::os::fd::AsRawFd;
+
+use crate::err;
+use crate::error::{Kind, Result};
+
+/// The child's end: its parent waits for [`Daemon::ready`].
+pub struct Daemon {
+    parent: PipeWriter,
+}
+
+/// Goes on in a child process. The parent stays until the child is ready, and returns from here only in error: it
+/// exits with 0 when the mount answers, else with the child's own exit code; the child says why on standard error.
+pub fn fork() -> Result<Daemon> {
+    let failed = |e: io::Error| err!(Kind::Internal, "cannot go to the background: {e}");
+    let (mut reader, parent) = io::pipe().map_err(failed)?;
+    // SAFETY: the process has one thread (keys are loaded without any, the runtime starts later), so the child may go
+    // on as if nothing had happened.
+    let pid = unsafe { libc::fork() };
+    if pid < 0 {
+        return Err(failed(io::Error::last_os_error()));
+    }
+    if pid == 0 {
+        drop(reader);
+        // SAFETY: setsid takes and touches no memory. It cannot fail: a new child leads no process group.
+        unsafe { libc::setsid() };
+        return Ok(Daemon { parent });
+    }
+    drop(parent);
+    let mut answer = [0];
+    if matches!(reader.read(&mut answer), Ok(1)) {
+        std::process::exit(0);
+    }
+    let mut status = 0;
+    // SAFETY: `status` is a valid place for an int, and `pid` is our child, which nobody else waits for.
+    let waited = unsafe { libc::waitpid(pid, &mut status, 0) };
+    if waited == pid && libc::WIFEXITED(status) {
+        std::process::exit(libc::WEXITSTATUS(status));
+    }
+    Err(err!(Kind::Internal, "the background process died before the mount answered"))
+}
+
+impl Daemon {
+    /// Lets go of the terminal and tells the parent that all is well.
+    pub fn ready(mut self) -> Result<()> {
+        let failed = |e: io::Error| err!(Kind::Internal, "cannot leave the terminal: {e}");
+        std::env::set_current_dir("/").map_err(failed)?;
+        let null = File::options().read(true).write(true).open("/dev/null").map_err(failed)?;
+        for fd in 0..=2 {
+            // SAFETY: both are open descriptors; replacing 0, 1 and 2 is what is meant.
+            if unsafe { libc::dup2(null.as_raw_fd(), fd) } < 0 {
+                return Err(failed(io::Error::last_os_error()));
+            }
+        }
+        self.parent.write_all(&[0]).map_err(failed)
+    }
+}
+
+/// No core dumps and no debugger of the same user: the process is going to hold keys and log text.
+pub fn harden() {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: setrlimit reads the struct, which is valid; prctl with this option takes no pointer.
+    let (limited, undumpable) =
+        unsafe { (libc::setrlimit(libc::RLIMIT_CORE, &none), libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0)) };
+    if limited != 0 || undumpable != 0 {
+        log::warn!("core dumps could not be turned off: {}", io::Error::last_os_error());
+    }
+}
+
+/// The user that we run as.
+pub fn uid() -> u32 {
+    // SAFETY: geteuid takes nothing, touches no memory and always succeeds.
+    unsafe { libc::geteuid() }
+}
+
+/// The group that we run as.
+pub fn gid() -> u32 {
+    // SAFETY: as geteuid.
+    unsafe { libc::getegid() }
+}

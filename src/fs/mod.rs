@@ -1,0 +1,347 @@
+//! What the tree means: lookups, folders, attributes, handles and reads, without a single FUSE type.
+//!
+//! Invariants: names and folders come from listings, never from object bodies, so no damaged or slow object can hold
+//! up a listing; a file's size is asked of the store only when something asks for its attributes; a handle keeps the
+//! object version that it opened; a folder handle is a snapshot, so a refresh neither loses nor repeats an entry.
+
+mod attr;
+mod node;
+mod xattr;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+pub use attr::{Attr, Kind as NodeKind, Look, NAMES};
+pub use node::Ino;
+use node::{Dir, Node, Nodes};
+
+use crate::catalog::names::Day;
+use crate::catalog::{Catalog, DayEntry, Item};
+use crate::err;
+use crate::error::{Error, Kind, Result};
+use crate::object::{Listed, LogFile, Objects};
+
+pub struct Fs {
+    catalog: Catalog,
+    objects: Objects,
+    look: Look,
+    nodes: Nodes,
+    files: Handles<OpenFile>,
+    folders: Handles<Vec<DirEntry>>,
+}
+
+struct OpenFile {
+    file: Arc<LogFile>,
+    place: (Arc<str>, Arc<str>),
+    /// End of the last read: where a sequential reader goes on.
+    last: AtomicU64,
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        self.file.close();
+    }
+}
+
+/// One entry of a folder, as `readdir` shows it.
+#[derive(Clone, Debug)]
+pub struct DirEntry {
+    pub ino: Ino,
+    pub kind: NodeKind,
+    pub name: Box<str>,
+}
+
+/// What `open` says.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened {
+    pub handle: u64,
+    /// The kernel may keep the pages of an earlier open: the file is proven, and its inode stands for one version.
+    pub keep_cache: bool,
+}
+
+/// What `statfs` says: files and bytes (in the store) of the listings seen so far.
+#[derive(Clone, Copy, Debug)]
+pub struct Totals {
+    pub files: u64,
+    pub bytes: u64,
+}
+
+impl Fs {
+    pub fn new(catalog: Catalog, objects: Objects, look: Look) -> Self {
+        let nodes = Nodes::new(catalog.bucket());
+        Fs { catalog, objects, look, nodes, files: Handles::default(), folders: Handles::default() }
+    }
+
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    pub fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// Finds `name` in a folder and counts the lookup (see [`Fs::forget`]).
+    pub async fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Attr> {
+        let dir = self.dir(parent)?;
+        // Every name of the tree is UTF-8.
+        let name = std::str::from_utf8(name).map_err(|_| not_found())?;
+        let node = self.child(&dir, name).await?;
+        let size_first = self.attr_of(Ino::ROOT, &node).await?;
+        let ino = self.nodes.remember(node);
+        Ok(Attr { ino, ..size_first })
+    }
+
+    pub fn forget(&self, ino: Ino, count: u64) {
+        self.nodes.forget(ino, count);
+    }
+
+    pub async fn getattr(&self, ino: Ino) -> Result<Attr> {
+        let node = self.node(ino)?;
+        self.attr_of(ino, &node).await
+    }
+
+    pub fn readlink(&self, ino: Ino) -> Result<String> {
+        match &*self.node(ino)? {
+            Node::Link(_, _, target, _) => Ok(target.to_string()),
+            _ => Err(Error::new(Kind::Invalid, "not a symbolic link")),
+        }
+    }
+
+    /// Opens a folder: lists it once, for all reads of this handle.
+    pub async fn opendir(&self, ino: Ino) -> Result<u64> {
+        let dir = self.dir(ino)?;
+        let parent = self.nodes.number(&Node::Dir(dir.parent()));
+        let mut entries = vec![
+            DirEntry { ino, kind: NodeKind::Dir, name: ".".into() },
+            DirEntry { ino: parent, kind: NodeKind::Dir, name: "..".into() },
+        ];
+        self.children(&dir, &mut entries).await?;
+        Ok(self.folders.open(entries))
+    }
+
+    /// The entries of an open folder, in a fixed order: the caller's offsets count into it.
+    pub fn readdir(&self, handle: u64) -> Result<Arc<Vec<DirEntry>>> {
+        self.folders.get(handle)
+    }
+
+    pub fn releasedir(&self, handle: u64) {
+        self.folders.close(handle);
+    }
+
+    pub async fn open(&self, ino: Ino) -> Result<Opened> {
+        let node = self.node(ino)?;
+        let Node::File(item, stack, resource) = &*node else {
+            return Err(Error::new(Kind::IsADirectory, "not a file"));
+        };
+        let file = self.log_file(item);
+        let keep_cache = file.proven_size().is_some();
+        self.watch_listing(stack, resource, file.open().await)?;
+        let place = (Arc::clone(stack), Arc::clone(resource));
+        let handle = self.files.open(OpenFile { file, place, last: AtomicU64::new(0) });
+        Ok(Opened { handle, keep_cache })
+    }
+
+    pub async fn read(&self, handle: u64, offset: u64, len: usize) -> Result<Bytes> {
+        let open = self.files.get(handle)?;
+        let result = open.file.read_at(offset, len).await;
+        let text = self.watch_listing(&open.place.0, &open.place.1, result)?;
+        let end = offset + text.len() as u64;
+        let before = open.last.swap(end, Ordering::Relaxed);
+        // The kernel's own read-ahead asks a little out of order.
+        const NEAR: u64 = 1 << 20;
+        if !text.is_empty() && offset > 0 && offset.abs_diff(before) <= NEAR {
+            open.file.read_ahead(end.saturating_sub(1)).await?;
+        }
+        Ok(text)
+    }
+
+    pub fn release(&self, handle: u64) {
+        self.files.close(handle);
+    }
+
+    pub async fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {
+        let node = self.node(ino)?;
+        let Node::File(item, ..) = &*node else { return Err(Error::new(Kind::NoAttribute, "no such attribute")) };
+        xattr::get(&self.log_file(item), item, self.catalog.bucket(), name).await
+    }
+
+    pub fn listxattr(&self, ino: Ino) -> Result<Vec<u8>> {
+        let node = self.node(ino)?;
+        let Node::File(item, ..) = &*node else { return Ok(Vec::new()) };
+        Ok(xattr::list(&self.log_file(item), item))
+    }
+
+    pub fn statfs(&self) -> Totals {
+        let (files, bytes) = self.catalog.totals();
+        Totals { files, bytes }
+    }
+
+    fn node(&self, ino: Ino) -> Result<Arc<Node>> {
+        self.nodes.get(ino).ok_or_else(|| Error::new(Kind::Stale, "this inode is not known"))
+    }
+
+    fn dir(&self, ino: Ino) -> Result<Dir> {
+        match &*self.node(ino)? {
+            Node::Dir(dir) => Ok(dir.clone()),
+            _ => Err(Error::new(Kind::NotADirectory, "not a directory")),
+        }
+    }
+
+    async fn attr_of(&self, ino: Ino, node: &Node) -> Result<Attr> {
+        match node {
+            Node::Dir(Dir::Day(_, _, _, Day::Dated(date))) => Ok(self.look.dir(ino, Some(date.start()))),
+            Node::Dir(_) => Ok(self.look.dir(ino, None)),
+            Node::Link(_, _, target, item) => Ok(self.look.link(ino, target, item.as_deref())),
+            Node::File(item, stack, resource) => {
+                let size = self.log_file(item).size().await;
+                let size = self.watch_listing(stack, resource, size)?;
+                Ok(self.look.file(ino, item, &size))
+            }
+        }
+    }
+
+    /// A listing that showed an object which is gone or replaced is out of date.
+    fn watch_listing<T>(&self, stack: &Arc<str>, resource: &Arc<str>, result: Result<T>) -> Result<T> {
+        if let Err(e) = &result {
+            if matches!(e.kind(), Kind::NotFound | Kind::Stale) {
+                self.catalog.expire(stack, resource);
+            }
+        }
+        result
+    }
+
+    fn log_file(&self, item: &Item) -> Arc<LogFile> {
+        self.objects.get(&Listed {
+            key: item.key.to_string(),
+            key_sum: item.log_key().map(|log| log.key_sum).unwrap_or_default(),
+            size: item.size,
+            etag: item.etag.to_string(),
+            storage_class: item.storage_class.as_deref().map(str::to_owned),
+        })
+    }
+
+    async fn child(&self, dir: &Dir, name: &str) -> Result<Node> {
+        let found = match dir {
+            Dir::Root => {
+                let root = self.catalog.root().await?;
+                let stack = root.stacks.iter().find(|s| &***s == name);
+                stack.map(|stack| Node::Dir(Dir::Stack(Arc::clone(stack))))
+            }
+            Dir::Stack(stack) => {
+                let listed = self.catalog.stack(stack).await?;
+                let resource = listed.resources.get_key_value(name).map(|(name, _)| Arc::clone(name));
+                resource.map(|resource| Node::Dir(Dir::Resource(Arc::clone(stack), resource)))
+            }
+            Dir::Resource(stack, resource) => {
+                let tree = self.catalog.tree(stack, resource).await?;
+                match tree.container(name) {
+                    Some(found) => {
+                        Some(Node::Dir(Dir::Container(Arc::clone(stack), Arc::clone(resource), Arc::from(&*found.id))))
+                    }
+                    None => tree
+                        .container_by_prefix(name)
+                        .map(|found| Node::Link(dir.clone(), name.into(), found.id.clone(), None)),
+                }
+            }
+            Dir::Container(stack, resource, container) => {
+                let tree = self.catalog.tree(stack, resource).await?;
+                let day =
+                    Day::parse(name).filter(|day| tree.container(container).is_some_and(|c| c.day(*day).is_some()));
+                day.map(|day| Node::Dir(Dir::Day(Arc::clone(stack), Arc::clone(resource), Arc::clone(container), day)))
+            }
+            Dir::Day(stack, resource, container, day) => {
+                let tree = self.catalog.tree(stack, resource).await?;
+                let folder = tree.container(container).and_then(|c| c.day(*day));
+                folder.and_then(|folder| tree.day_entry(folder, name)).map(|entry| node_of(dir, stack, resource, entry))
+            }
+        };
+        found.ok_or_else(not_found)
+    }
+
+    async fn children(&self, dir: &Dir, entries: &mut Vec<DirEntry>) -> Result<()> {
+        let mut push = |name: &str, node: Node| {
+            let kind = match &node {
+                Node::Dir(_) => NodeKind::Dir,
+                Node::File(..) => NodeKind::File,
+                Node::Link(..) => NodeKind::Link,
+            };
+            entries.push(DirEntry { ino: self.nodes.number(&node), kind, name: name.into() });
+        };
+        match dir {
+            Dir::Root => {
+                for stack in &self.catalog.root().await?.stacks {
+                    push(stack, Node::Dir(Dir::Stack(Arc::clone(stack))));
+                }
+            }
+            Dir::Stack(stack) => {
+                for name in self.catalog.stack(stack).await?.resources.keys() {
+                    push(name, Node::Dir(Dir::Resource(Arc::clone(stack), Arc::clone(name))));
+                }
+            }
+            Dir::Resource(stack, resource) => {
+                for id in self.catalog.tree(stack, resource).await?.containers() {
+                    push(id, Node::Dir(Dir::Container(Arc::clone(stack), Arc::clone(resource), id.into())));
+                }
+            }
+            Dir::Container(stack, resource, container) => {
+                let tree = self.catalog.tree(stack, resource).await?;
+                for folder in tree.container(container).ok_or_else(not_found)?.days() {
+                    let day = Dir::Day(Arc::clone(stack), Arc::clone(resource), Arc::clone(container), folder.day);
+                    push(&folder.day.to_string(), Node::Dir(day));
+                }
+            }
+            Dir::Day(stack, resource, container, day) => {
+                let tree = self.catalog.tree(stack, resource).await?;
+                let folder = tree.container(container).and_then(|c| c.day(*day)).ok_or_else(not_found)?;
+                for entry in tree.day_entries(folder) {
+                    let name: Box<str> = entry.name().into();
+                    push(&name, node_of(dir, stack, resource, entry));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn node_of(dir: &Dir, stack: &Arc<str>, resource: &Arc<str>, entry: DayEntry) -> Node {
+    match entry.target() {
+        Some(target) => Node::Link(dir.clone(), entry.name().into(), target.into(), Some(Arc::clone(entry.item()))),
+        None => Node::File(Arc::clone(entry.item()), Arc::clone(stack), Arc::clone(resource)),
+    }
+}
+
+fn not_found() -> Error {
+    err!(Kind::NotFound, "no such file")
+}
+
+/// Open handles by number.
+struct Handles<T> {
+    next: AtomicU64,
+    open: Mutex<HashMap<u64, Arc<T>>>,
+}
+
+impl<T> Default for Handles<T> {
+    fn default() -> Self {
+        Handles { next: AtomicU64::new(1), open: Mutex::default() }
+    }
+}
+
+impl<T> Handles<T> {
+    fn open(&self, what: T) -> u64 {
+        let handle = self.next.fetch_add(1, Ordering::Relaxed);
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(handle, Arc::new(what));
+        handle
+    }
+
+    fn get(&self, handle: u64) -> Result<Arc<T>> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.get(&handle).cloned().ok_or_else(|| err!(Kind::Invalid, "handle {handle} is not open"))
+    }
+
+    fn close(&self, handle: u64) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&handle);
+    }
+}

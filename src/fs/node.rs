@@ -1,0 +1,206 @@
+//! Nodes and their inode numbers.
+//!
+//! Invariants: a number is derived from the bucket and what the node is (for a file: key and ETag), so it is the same
+//! in every mount; a node is kept while the kernel knows it and freed on its last forget; two nodes never share a
+//! number, whatever keys a hostile bucket was filled with (the second takes the next free one).
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+
+use crate::catalog::Item;
+use crate::catalog::names::Day;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ino(pub u64);
+
+impl Ino {
+    pub const ROOT: Ino = Ino(1);
+}
+
+/// Which folder of the tree.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Dir {
+    Root,
+    Stack(Arc<str>),
+    Resource(Arc<str>, Arc<str>),
+    Container(Arc<str>, Arc<str>, Arc<str>),
+    Day(Arc<str>, Arc<str>, Arc<str>, Day),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Node {
+    Dir(Dir),
+    /// A log file and its resource (stack, name).
+    File(Arc<Item>, Arc<str>, Arc<str>),
+    /// A symbolic link: its folder, its name, its target, and the file it stands for.
+    Link(Dir, Box<str>, Box<str>, Option<Arc<Item>>),
+}
+
+impl Node {
+    /// The number this node has in every mount of `bucket`, if no other node has it already.
+    pub fn number(&self, bucket: &str) -> Ino {
+        let mut parts: Vec<&str> = vec![bucket];
+        let day;
+        match self {
+            Node::Dir(Dir::Root) => return Ino::ROOT,
+            Node::File(item, ..) => parts.extend(["file", &item.key, &item.etag]),
+            Node::Link(dir, name, ..) => {
+                parts.push("link");
+                day = dir.parts(&mut parts);
+                parts.extend(day.as_deref());
+                parts.push(name);
+            }
+            Node::Dir(dir) => {
+                parts.push("dir");
+                day = dir.parts(&mut parts);
+                parts.extend(day.as_deref());
+            }
+        }
+        let mut hash = Sha256::new();
+        for part in parts {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        let digest: [u8; 32] = hash.finalize().into();
+        let mut first = [0; 8];
+        first.copy_from_slice(&digest[..8]);
+        // 0 is no inode, 1 the root; the top bit stays clear for programs that take inode numbers for signed.
+        Ino((u64::from_le_bytes(first) >> 1).max(2))
+    }
+}
+
+impl Dir {
+    fn parts<'a>(&'a self, parts: &mut Vec<&'a str>) -> Option<String> {
+        match self {
+            Dir::Root => {}
+            Dir::Stack(stack) => parts.push(stack),
+            Dir::Resource(stack, resource) => parts.extend([&**stack, &**resource]),
+            Dir::Container(stack, resource, container) => parts.extend([&**stack, &**resource, &**container]),
+            Dir::Day(stack, resource, container, day) => {
+                parts.extend([&**stack, &**resource, &**container]);
+                return Some(day.to_string());
+            }
+        }
+        None
+    }
+
+    pub fn parent(&self) -> Dir {
+        match self.clone() {
+            Dir::Root | Dir::Stack(_) => Dir::Root,
+            Dir::Resource(stack, _) => Dir::Stack(stack),
+            Dir::Container(stack, resource, _) => Dir::Resource(stack, resource),
+            Dir::Day(stack, resource, container, _) => Dir::Container(stack, resource, container),
+        }
+    }
+}
+
+/// The nodes that the kernel knows.
+pub struct Nodes {
+    bucket: String,
+    table: Mutex<HashMap<Ino, Known>>,
+}
+
+struct Known {
+    node: Arc<Node>,
+    lookups: u64,
+}
+
+impl Nodes {
+    pub fn new(bucket: &str) -> Self {
+        let root = Known { node: Arc::new(Node::Dir(Dir::Root)), lookups: 1 };
+        Nodes { bucket: bucket.into(), table: Mutex::new(HashMap::from([(Ino::ROOT, root)])) }
+    }
+
+    pub fn get(&self, ino: Ino) -> Option<Arc<Node>> {
+        self.lock().get(&ino).map(|known| Arc::clone(&known.node))
+    }
+
+    /// Counts one lookup of `node` and returns its number.
+    pub fn remember(&self, node: Node) -> Ino {
+        let mut ino = node.number(&self.bucket);
+        let mut table = self.lock();
+        loop {
+            match table.entry(ino) {
+                Entry::Vacant(slot) => {
+                    slot.insert(Known { node: Arc::new(node), lookups: 1 });
+                    return ino;
+                }
+                Entry::Occupied(mut slot) if *slot.get().node == node => {
+                    slot.get_mut().lookups += 1;
+                    return ino;
+                }
+                Entry::Occupied(_) => ino = Ino((ino.0 + 1).max(2)),
+            }
+        }
+    }
+
+    /// The kernel forgets `count` lookups.
+    pub fn forget(&self, ino: Ino, count: u64) {
+        if ino == Ino::ROOT {
+            return;
+        }
+        let mut table = self.lock();
+        if let Entry::Occupied(mut slot) = table.entry(ino) {
+            let left = slot.get().lookups.saturating_sub(count);
+            if left == 0 {
+                slot.remove();
+            } else {
+                slot.get_mut().lookups = left;
+            }
+        }
+    }
+
+    /// The number as a folder's listing shows it.
+    pub fn number(&self, node: &Node) -> Ino {
+        node.number(&self.bucket)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Ino, Known>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dir(name: &str) -> Node {
+        Node::Dir(Dir::Stack(name.into()))
+    }
+
+    #[test]
+    fn a_node_is_kept_until_its_last_forget() {
+        let nodes = Nodes::new("b");
+        let ino = nodes.remember(dir("a"));
+        assert_eq!(nodes.remember(dir("a")), ino);
+        nodes.forget(ino, 1);
+        assert!(nodes.get(ino).is_some());
+        nodes.forget(ino, 1);
+        assert!(nodes.get(ino).is_none());
+        nodes.forget(Ino::ROOT, 9);
+        assert!(nodes.get(Ino::ROOT).is_some());
+    }
+
+    #[test]
+    fn numbers_are_the_same_everywhere_and_depend_on_the_bucket_and_the_place() {
+        assert_eq!(dir("a").number("b"), dir("a").number("b"));
+        assert_ne!(dir("a").number("b"), dir("a").number("c"));
+        let one = Node::Dir(Dir::Resource("a".into(), "bc".into()));
+        let two = Node::Dir(Dir::Resource("ab".into(), "c".into()));
+        assert_ne!(one.number("b"), two.number("b"));
+    }
+
+    #[test]
+    fn two_nodes_never_share_a_number() {
+        let nodes = Nodes::new("b");
+        let ino = dir("a").number("b");
+        let squatter = Known { node: Arc::new(dir("other")), lookups: 1 };
+        nodes.lock().insert(ino, squatter);
+        let other = nodes.remember(dir("a"));
+        assert_ne!(other, ino);
+        assert_eq!(nodes.remember(dir("a")), other);
+    }
+}

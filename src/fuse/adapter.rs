@@ -1,0 +1,231 @@
+//! The thin adapter between fuser and [`Fs`]: types in, types out, one log line for each failure.
+//!
+//! Invariants: no callback blocks a FUSE thread: each hands its reply to a task on the runtime; what answers from
+//! memory answers at once. Everything that would change something is refused with EROFS by the kernel (the mount is
+//! `ro`); there is no code for it here.
+
+use std::ffi::OsStr;
+use std::future::Future;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use fuser::{
+    AccessFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen,
+    ReplyStatfs, ReplyXattr, Request,
+};
+use tokio::runtime::Handle;
+
+use super::edge::Edge;
+use crate::error::Result;
+use crate::fs::{Attr, Fs, Ino, NAMES, NodeKind};
+
+pub struct Adapter {
+    fs: Arc<Fs>,
+    edge: Arc<Edge>,
+    runtime: Handle,
+}
+
+impl Adapter {
+    pub fn new(fs: Arc<Fs>, runtime: Handle) -> Self {
+        Adapter { fs, edge: Arc::default(), runtime }
+    }
+
+    /// Runs `work` on the runtime and replies from there.
+    fn spawn<T, F, R>(&self, work: F, reply: R)
+    where
+        F: Future<Output = Result<T>> + Send + 'static,
+        T: Send + 'static,
+        R: FnOnce(std::result::Result<T, Errno>) + Send + 'static,
+    {
+        let edge = Arc::clone(&self.edge);
+        self.runtime.spawn(async move { reply(work.await.map_err(|e| edge.errno(&e))) });
+    }
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        // Without it one stalled lookup blocks its whole folder.
+        if config.add_capabilities(InitFlags::FUSE_PARALLEL_DIROPS).is_err() {
+            log::warn!("this kernel cannot look up names of one folder in parallel");
+        }
+        // Deliberately not FUSE_AUTO_INVAL_DATA: it would ask for the attributes before each read of a file whose size
+        // is still a hint, and so hold back the first byte until the scan has ended. The kernel asks all the same when
+        // a read reaches the size it knows, which is what keeps a hint that is too small from truncating.
+        config.add_capabilities(InitFlags::FUSE_CACHE_SYMLINKS).ok();
+        config.add_capabilities(InitFlags::FUSE_ASYNC_DIO).ok();
+        config.set_max_background(64).ok();
+        config.set_congestion_threshold(48).ok();
+        Ok(())
+    }
+
+    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let fs = Arc::clone(&self.fs);
+        let name = name.as_bytes().to_vec();
+        let work = async move { fs.lookup(Ino(parent.0), &name).await };
+        self.spawn(work, |result| match result {
+            Ok(attr) => reply.entry_with_ttls(&attr.ttl, &NAMES, &file_attr(&attr), Generation(0)),
+            Err(errno) => reply.error(errno),
+        });
+    }
+
+    fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
+        self.fs.forget(Ino(ino.0), nlookup);
+    }
+
+    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        let fs = Arc::clone(&self.fs);
+        self.spawn(async move { fs.getattr(Ino(ino.0)).await }, |result| match result {
+            Ok(attr) => reply.attr(&attr.ttl, &file_attr(&attr)),
+            Err(errno) => reply.error(errno),
+        });
+    }
+
+    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
+        match self.fs.readlink(Ino(ino.0)) {
+            Ok(target) => reply.data(target.as_bytes()),
+            Err(e) => reply.error(self.edge.errno(&e)),
+        }
+    }
+
+    fn open(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let fs = Arc::clone(&self.fs);
+        self.spawn(async move { fs.open(Ino(ino.0)).await }, |result| match result {
+            Ok(opened) => {
+                let flags = if opened.keep_cache { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
+                reply.opened(FileHandle(opened.handle), flags);
+            }
+            Err(errno) => reply.error(errno),
+        });
+    }
+
+    fn read(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let fs = Arc::clone(&self.fs);
+        self.spawn(async move { fs.read(fh.0, offset, size as usize).await }, |result| match result {
+            Ok(text) => reply.data(&text),
+            Err(errno) => reply.error(errno),
+        });
+    }
+
+    fn flush(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
+        // The kernel does not ask again after ENOSYS: there is nothing to flush.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.fs.release(fh.0);
+        reply.ok();
+    }
+
+    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let fs = Arc::clone(&self.fs);
+        self.spawn(async move { fs.opendir(Ino(ino.0)).await }, |result| match result {
+            Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
+            Err(errno) => reply.error(errno),
+        });
+    }
+
+    fn readdir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let entries = match self.fs.readdir(fh.0) {
+            Ok(entries) => entries,
+            Err(e) => return reply.error(self.edge.errno(&e)),
+        };
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(entries.len());
+        for (n, entry) in entries[from..].iter().enumerate() {
+            let next = (from + n + 1) as u64;
+            if reply.add(INodeNo(entry.ino.0), next, file_type(entry.kind), &*entry.name) {
+                break;
+            }
+        }
+        reply.ok();
+    }
+
+    fn releasedir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        self.fs.releasedir(fh.0);
+        reply.ok();
+    }
+
+    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        let totals = self.fs.statfs();
+        reply.statfs(totals.bytes.div_ceil(512), 0, 0, totals.files, 0, 512, 255, 512);
+    }
+
+    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let fs = Arc::clone(&self.fs);
+        let name = name.as_bytes().to_vec();
+        self.spawn(async move { fs.getxattr(Ino(ino.0), &name).await }, move |result| match result {
+            Ok(value) => reply_xattr(reply, size, &value),
+            Err(errno) => reply.error(errno),
+        });
+    }
+
+    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        match self.fs.listxattr(Ino(ino.0)) {
+            Ok(value) => reply_xattr(reply, size, &value),
+            Err(e) => reply.error(self.edge.errno(&e)),
+        }
+    }
+
+    fn access(&self, _req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        // `default_permissions`: the kernel has checked.
+        reply.ok();
+    }
+}
+
+fn reply_xattr(reply: ReplyXattr, size: u32, value: &[u8]) {
+    match u32::try_from(value.len()) {
+        Ok(len) if size == 0 => reply.size(len),
+        Ok(len) if len <= size => reply.data(value),
+        _ => reply.error(Errno::ERANGE),
+    }
+}
+
+fn file_type(kind: NodeKind) -> FileType {
+    match kind {
+        NodeKind::Dir => FileType::Directory,
+        NodeKind::File => FileType::RegularFile,
+        NodeKind::Link => FileType::Symlink,
+    }
+}
+
+fn file_attr(attr: &Attr) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(attr.ino.0),
+        size: attr.size,
+        blocks: attr.size.div_ceil(512),
+        atime: attr.mtime,
+        mtime: attr.mtime,
+        ctime: attr.mtime,
+        crtime: attr.mtime,
+        kind: file_type(attr.kind),
+        perm: attr.mode,
+        // 1 for folders says, as on btrfs, that sub-folders are not counted: counting them would cost a listing.
+        nlink: 1,
+        uid: attr.uid,
+        gid: attr.gid,
+        rdev: 0,
+        // What one read should ask for at least: the kernel's largest read-ahead.
+        blksize: 128 << 10,
+        flags: 0,
+    }
+}

@@ -1,0 +1,109 @@
+//! The folder that a mount goes to: checked before anything starts, cleaned of a dead earlier mount, and given back.
+
+use std::ffi::CString;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::err;
+use crate::error::{Kind, Result};
+
+/// The subtype that /proc/self/mountinfo shows: `fuse.logarchivefs`.
+pub const SUBTYPE: &str = "logarchivefs";
+
+/// Checks that `path` is a folder that nothing is mounted on; a dead mount of ours is removed first.
+pub fn prepare(path: &Path) -> Result<PathBuf> {
+    let shown = path.display();
+    if let Err(e) = std::fs::metadata(path) {
+        match e.raw_os_error() {
+            Some(libc::ENOTCONN | libc::ECONNABORTED) => {
+                log::warn!("{shown} holds a mount whose daemon has died: removing it");
+                detach(path).map_err(|e| {
+                    err!(
+                        Kind::Config,
+                        "{shown} holds a dead mount that cannot be removed ({e}): run `fusermount3 -u {shown}`"
+                    )
+                })?;
+            }
+            Some(libc::ENOENT) => {
+                return Err(err!(Kind::Config, "the mountpoint {shown} does not exist: create it with mkdir"));
+            }
+            _ => return Err(err!(Kind::Config, "the mountpoint {shown} cannot be used: {e}")),
+        }
+    }
+    let real = path.canonicalize().map_err(|e| err!(Kind::Config, "the mountpoint {shown} cannot be used: {e}"))?;
+    if !real.is_dir() {
+        return Err(err!(Kind::Config, "the mountpoint {shown} is not a folder"));
+    }
+    if is_mounted(&real) {
+        return Err(err!(
+            Kind::Config,
+            "something is mounted on {shown} already: choose another folder, or `fusermount3 -u {shown}` first"
+        ));
+    }
+    Ok(real)
+}
+
+/// Whether a file system is mounted right on `path` (canonical).
+pub fn is_mounted(path: &Path) -> bool {
+    let Ok(mounts) = std::fs::read("/proc/self/mountinfo") else { return false };
+    mounts.split(|b| *b == b'\n').any(|line| {
+        // Field 5 is the mountpoint, with space, tab, newline and backslash in octal (proc_pid_mountinfo(5)).
+        line.split(|b| *b == b' ').nth(4).is_some_and(|field| unescape(field) == path.as_os_str().as_bytes())
+    })
+}
+
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&first, tail)) = rest.split_first() {
+        let octal = (first == b'\\').then(|| tail.get(..3)).flatten();
+        let byte = octal.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        match byte {
+            Some(byte) => {
+                out.push(byte);
+                rest = &tail[3..];
+            }
+            None => {
+                out.push(first);
+                rest = tail;
+            }
+        }
+    }
+    out
+}
+
+/// Takes the mount out of the tree even while it is in use (`umount -l`).
+pub fn detach(path: &Path) -> io::Result<()> {
+    let c_path = CString::new(path.as_os_str().as_bytes())?;
+    if super::sys::umount_lazily(&c_path).is_ok() {
+        return Ok(());
+    }
+    // Only root may unmount; for everybody else there is the setuid helper.
+    let status = Command::new("fusermount3").args(["-u", "-q", "-z", "--"]).arg(path).stdin(Stdio::null()).status()?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("fusermount3 ended with {status}"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mountinfo_escapes_are_undone() {
+        assert_eq!(unescape(b"/a\\040b\\134c\\0"), b"/a b\\c\\0");
+        assert!(is_mounted(Path::new("/proc")));
+        assert!(!is_mounted(Path::new("/nonexistent")));
+    }
+
+    #[test]
+    fn a_bad_mountpoint_is_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert!(prepare(dir.path()).is_ok());
+        assert!(prepare(&file).unwrap_err().to_string().contains("not a folder"));
+        assert!(prepare(&dir.path().join("none")).unwrap_err().to_string().contains("does not exist"));
+        assert!(prepare(Path::new("/proc")).unwrap_err().to_string().contains("mounted"));
+    }
+}

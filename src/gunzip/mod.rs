@@ -1,0 +1,28 @@
+//! gzip as a stream of plaintext with random access: members, inflate, seek points. Pure: no I/O, no threads.
+//!
+//! ```text
+//! compressed bytes ──► Decoder ──► all plaintext, CRC-32 and ISIZE of every member checked
+//!                         │
+//!                         └──────► SeekPoints, about one per MiB of plaintext ──► Index
+//!                                                                                   │ find(offset)
+//! compressed bytes from point.input ──► Resumed ──► plaintext from point.out  ◄─────┘
+//! ```
+//!
+//! Invariants:
+//! * The plaintext is a function of the compressed bytes alone: neither the cuts of input and output nor the place of
+//!   resuming changes a byte of it.
+//! * Plaintext between two neighbouring points (a *segment*) is never longer than [`LONGEST_SEGMENT`].
+//! * Memory is fixed (one inflate state, two windows) plus the points not yet taken, whatever the input claims.
+//! * Every byte before a damage is delivered before the error is.
+//!
+//! Sources: RFC 1951 (DEFLATE), RFC 1952 (gzip), zlib.h; GNU gzip for what may follow a member.
+
+mod header;
+mod points;
+mod raw;
+mod resume;
+mod stream;
+
+pub use points::{Index, LONGEST_SEGMENT, SPACING, SeekPoint};
+pub use resume::Resumed;
+pub use stream::{Decoder, Progress, State};

@@ -1,0 +1,281 @@
+//! Seek points: where they are taken, what they hold, how one is found.
+//!
+//! A point is taken at the first deflate block boundary at least [`SPACING`] after the one before, or at the start of
+//! a member, whichever comes first. It holds the bit position and the 32 KiB before it (LZ4-compressed, since log
+//! text packs well and a point must be cheap to resume). A stream that shows no boundary for [`LONGEST_SEGMENT`] (one
+//! huge block: igzip -0, zlib-ng -1, some bombs) gets a copy of the inflate state itself instead.
+//!
+//! Invariant: `out` grows strictly from point to point, by at most [`LONGEST_SEGMENT`]; and a point never depends on
+//! another, nor on bytes of an earlier member.
+
+use std::sync::Arc;
+
+use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
+
+use super::raw::{RawInflate, STATE_COST, WINDOW};
+use crate::err;
+use crate::error::{Kind, Result};
+
+/// Bytes of plaintext after which the next block boundary becomes a point. Measured on 500 MB of Docker JSON: see
+/// `docs/BENCHMARKS.md`.
+pub const SPACING: u64 = 1 << 20;
+
+/// The most plaintext between two points, in bytes. Just above the 4,226,814 bytes (16,383 symbols of 258) that one
+/// block of zlib can hold at its default memory level, so that its streams never need a copy of the state.
+pub const LONGEST_SEGMENT: u64 = 17 << 18;
+
+/// A place where decoding can start: plaintext offset `out`, compressed offset `input`, and what is needed there.
+pub struct SeekPoint {
+    /// Offset in the plaintext, in bytes, of the first byte that decoding from here gives.
+    pub out: u64,
+    /// Offset in the compressed stream, in bytes, where the input to [`super::Resumed`] has to start: the byte that
+    /// holds the first unused bits, even if some of its bits are used.
+    pub input: u64,
+    pub(super) entry: Entry,
+}
+
+/// The decoder's state at a point.
+pub(super) enum Entry {
+    /// The start of the stream: a member header comes next.
+    Start,
+    /// A deflate block comes next, after skipping the low `skip` bits (0 to 7) of the first byte.
+    Block { skip: u8, window_len: u16, window: Box<[u8]> },
+    /// Inside a block.
+    Inside(RawInflate),
+}
+
+impl SeekPoint {
+    /// The point that every stream has: offset 0 of everything.
+    pub fn start() -> Self {
+        SeekPoint { out: 0, input: 0, entry: Entry::Start }
+    }
+
+    /// Bytes of memory that this point holds, itself included.
+    pub fn cost(&self) -> usize {
+        size_of::<Self>()
+            + match &self.entry {
+                Entry::Start => 0,
+                Entry::Block { window, .. } => window.len(),
+                Entry::Inside(_) => STATE_COST,
+            }
+    }
+
+    /// Whether this is a copy of the inflate state (about 47 KiB, memory only), not a position and a window.
+    pub fn is_snapshot(&self) -> bool {
+        matches!(self.entry, Entry::Inside(_))
+    }
+}
+
+impl std::fmt::Debug for SeekPoint {
+    /// Positions only: a window is log text.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SeekPoint(out {}, input {}, {} bytes)", self.out, self.input, self.cost())
+    }
+}
+
+/// Unpacks the window of a [`Entry::Block`] into `into`: its length.
+pub(super) fn unpack(window: &[u8], len: u16, into: &mut [u8; WINDOW]) -> Result<usize> {
+    let len = usize::from(len);
+    if len == 0 {
+        return Ok(0);
+    }
+    match into.get_mut(..len).map(|into| decompress_into(window, into)) {
+        Some(Ok(n)) if n == len => Ok(len),
+        _ => Err(err!(Kind::Internal, "the window of a seek point does not unpack to {len} bytes")),
+    }
+}
+
+/// The points of one stream, in order. The first is always [`SeekPoint::start`].
+#[derive(Debug)]
+pub struct Index {
+    points: Vec<Arc<SeekPoint>>,
+    cost: usize,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Index {
+    pub fn new() -> Self {
+        let start = SeekPoint::start();
+        Index { cost: start.cost(), points: vec![Arc::new(start)] }
+    }
+
+    /// Adds points as [`super::Decoder::take_points`] gives them. One that is not behind the last is left out.
+    pub fn extend(&mut self, points: impl IntoIterator<Item = SeekPoint>) {
+        for point in points {
+            if self.points.last().is_none_or(|last| last.out < point.out) {
+                self.cost += point.cost();
+                self.points.push(Arc::new(point));
+            }
+        }
+    }
+
+    /// The number of the last point at or before plaintext offset `out`. The segments are numbered alike: segment `i`
+    /// goes from point `i` to point `i + 1`, or to the end.
+    pub fn find(&self, out: u64) -> usize {
+        self.points.partition_point(|p| p.out <= out).saturating_sub(1)
+    }
+
+    pub fn get(&self, number: usize) -> Option<&Arc<SeekPoint>> {
+        self.points.get(number)
+    }
+
+    pub fn iter(&self) -> std::slice::Iter<'_, Arc<SeekPoint>> {
+        self.points.iter()
+    }
+
+    /// How many points there are; at least 1.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.points.len()
+    }
+
+    /// Bytes of memory that all points hold.
+    pub fn cost(&self) -> usize {
+        self.cost + self.points.capacity() * size_of::<Arc<SeekPoint>>()
+    }
+}
+
+impl<'a> IntoIterator for &'a Index {
+    type Item = &'a Arc<SeekPoint>;
+    type IntoIter = std::slice::Iter<'a, Arc<SeekPoint>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// Takes the points of one pass.
+pub(super) struct Recorder {
+    /// Plaintext offset of the last point.
+    last: u64,
+    points: Vec<SeekPoint>,
+    window: Box<[u8; WINDOW]>,
+    packed: Vec<u8>,
+    table: CompressTable,
+}
+
+impl Recorder {
+    pub fn new() -> Self {
+        Recorder {
+            last: 0,
+            points: Vec::new(),
+            window: Box::new([0; WINDOW]),
+            packed: vec![0; get_maximum_output_size(WINDOW)],
+            table: CompressTable::small(),
+        }
+    }
+
+    pub fn take(&mut self) -> Vec<SeekPoint> {
+        std::mem::take(&mut self.points)
+    }
+
+    pub fn is_due(&self, out: u64) -> bool {
+        out - self.last >= SPACING
+    }
+
+    /// No boundary came in time.
+    pub fn is_overdue(&self, out: u64) -> bool {
+        out - self.last >= LONGEST_SEGMENT
+    }
+
+    /// How far to inflate next from plaintext offset `out`: at most so many bytes, and whether to stop at a block's
+    /// end. To stop costs speed (3 to 9 % overall if asked for always), so it is asked for only when a point is due.
+    pub fn plan(&self, out: u64) -> (usize, bool) {
+        let due = self.is_due(out);
+        let left = if due { LONGEST_SEGMENT } else { SPACING } - (out - self.last).min(LONGEST_SEGMENT);
+        (left as usize, due)
+    }
+
+    /// A block or a member's first block starts at `out`, and bit `skip` of the byte at `input`.
+    pub fn block(&mut self, raw: &RawInflate, out: u64, input: u64, skip: u8) -> Result<()> {
+        let len = raw.get_dictionary(&mut self.window)?;
+        let packed = match len {
+            0 => 0,
+            _ => compress_into_with_table(&self.window[..len], &mut self.packed, &mut self.table)
+                .map_err(|e| err!(Kind::Internal, "a window does not pack: {e}"))?,
+        };
+        let window = self.packed[..packed].into();
+        self.push(out, input, Entry::Block { skip, window_len: len as u16, window });
+        Ok(())
+    }
+
+    /// The inflate state as it is, `input` being the next byte it wants.
+    pub fn inside(&mut self, raw: &RawInflate, out: u64, input: u64) -> Result<()> {
+        let copy = raw.copy()?;
+        self.push(out, input, Entry::Inside(copy));
+        Ok(())
+    }
+
+    fn push(&mut self, out: u64, input: u64, entry: Entry) {
+        self.last = out;
+        self.points.push(SeekPoint { out, input, entry });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(out: u64) -> SeekPoint {
+        SeekPoint { out, input: out / 8, entry: Entry::Block { skip: 0, window_len: 0, window: Box::default() } }
+    }
+
+    #[test]
+    fn the_nearest_point_at_or_before() {
+        let mut index = Index::new();
+        assert_eq!((index.len(), index.find(0), index.find(u64::MAX)), (1, 0, 0));
+        index.extend([point(10), point(20)]);
+        index.extend([point(20), point(5), point(30)]);
+        let outs: Vec<u64> = index.iter().map(|p| p.out).collect();
+        assert_eq!(outs, [0, 10, 20, 30]);
+        for (out, number) in [(0, 0), (9, 0), (10, 1), (19, 1), (20, 2), (29, 2), (30, 3), (u64::MAX, 3)] {
+            assert_eq!(index.find(out), number);
+        }
+        assert!(index.get(4).is_none());
+    }
+
+    #[test]
+    fn a_damaged_window_is_an_error() {
+        let text = [7; 1000];
+        let packed = lz4_flex::block::compress(&text);
+        let mut into = [0; WINDOW];
+        assert_eq!(unpack(&packed, 1000, &mut into).unwrap(), 1000);
+        assert_eq!(into[..1000], text);
+        for (window, len) in
+            [(&packed[..], 999), (&packed[..], 1001), (&packed[..3], 1000), (&[][..], 1), (&packed[..], 65_535)]
+        {
+            assert_eq!(unpack(window, len, &mut into).unwrap_err().kind(), Kind::Internal);
+        }
+    }
+
+    #[test]
+    fn cost_counts_the_window_and_the_state_and_debug_shows_no_text() {
+        let mut recorder = Recorder::new();
+        let mut raw = RawInflate::new().unwrap();
+        raw.set_dictionary(b"secret secret secret secret secret").unwrap();
+        recorder.block(&raw, SPACING, 5, 3).unwrap();
+        recorder.inside(&raw, 2 * SPACING, 9).unwrap();
+        let points = recorder.take();
+        assert!(recorder.take().is_empty());
+        assert!((40..100).contains(&points[0].cost()));
+        assert!(points[1].cost() > STATE_COST && points[1].is_snapshot() && !points[0].is_snapshot());
+        assert!(!format!("{points:?}").contains("secret"));
+        let mut index = Index::new();
+        let empty = index.cost();
+        index.extend(points);
+        assert!(index.cost() > empty + STATE_COST);
+    }
+
+    #[test]
+    fn points_can_be_shared_between_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Index>();
+        shared::<super::super::Decoder>();
+        shared::<super::super::Resumed>();
+    }
+}

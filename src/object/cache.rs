@@ -1,0 +1,243 @@
+//! The byte budget: one bound for everything that grows with what readers do.
+//!
+//! Invariants:
+//! * What is cached plus what is reserved for indexes never exceeds `memory` less the share for bytes in flight.
+//! * Bytes in flight (from the network) and bytes at work (being decrypted and inflated) hold a permit each, taken
+//!   *before* they are allocated; a demand larger than its whole share takes all of it and so runs alone. Work waits
+//!   for no other permit, so it always ends and the two cannot block each other.
+//! * Entries are evicted least recently used first, with their cost in bytes, before the new one goes in.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use lru::LruCache;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// What an entry is: part of one scan of one object version, so a stale entry can never be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CacheKey {
+    /// The scan's number, unique in the process.
+    pub scan: u64,
+    pub part: Part,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// Ciphertext of run `n`.
+    Run(u32),
+    /// Plaintext that starts at this offset.
+    Segment(u64),
+}
+
+const MOST_KIB: u32 = u32::MAX >> 4;
+
+/// Entry overhead: the map's node, the key, the handle.
+const OVERHEAD: usize = 160;
+
+pub struct Cache {
+    map: Mutex<Lru>,
+    /// What the map may hold, before reservations.
+    limit: usize,
+    reserved: AtomicUsize,
+    flight: Arc<Semaphore>,
+    work: Arc<Semaphore>,
+    /// Size of each of the two.
+    share_kib: u32,
+    hits: AtomicU64,
+    misses: AtomicU64,
+    evictions: AtomicU64,
+}
+
+struct Lru {
+    entries: LruCache<CacheKey, Bytes>,
+    bytes: usize,
+}
+
+/// Counters since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheStats {
+    pub hits: u64,
+    pub misses: u64,
+    pub evictions: u64,
+    pub bytes: usize,
+    pub reserved: usize,
+}
+
+impl Cache {
+    /// `memory`: the whole budget in bytes; an eighth of it is for bytes in flight, an eighth for bytes at work.
+    pub fn new(memory: usize) -> Arc<Self> {
+        let share_kib = u32::try_from(memory / 8 / 1024).unwrap_or(MOST_KIB).clamp(1, MOST_KIB);
+        Arc::new(Cache {
+            map: Mutex::new(Lru { entries: LruCache::unbounded(), bytes: 0 }),
+            limit: memory - memory / 4,
+            reserved: AtomicUsize::new(0),
+            flight: Arc::new(Semaphore::new(share_kib as usize)),
+            work: Arc::new(Semaphore::new(share_kib as usize)),
+            share_kib,
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            evictions: AtomicU64::new(0),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lru> {
+        // The map is consistent between any two statements: a panic elsewhere does not spoil it.
+        self.map.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn get(&self, key: CacheKey) -> Option<Bytes> {
+        let found = self.lock().entries.get(&key).cloned();
+        let counter = if found.is_some() { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+        found
+    }
+
+    /// Keeps `bytes`, evicting what was used longest ago. Something larger than the whole cache is not kept.
+    pub fn insert(&self, key: CacheKey, bytes: Bytes) {
+        let cost = bytes.len() + OVERHEAD;
+        let limit = self.room();
+        let mut dropped = Vec::new();
+        {
+            let mut map = self.lock();
+            if cost > limit {
+                return;
+            }
+            while map.bytes + cost > limit {
+                let Some((_, old)) = map.entries.pop_lru() else { break };
+                map.bytes -= old.len() + OVERHEAD;
+                dropped.push(old);
+            }
+            map.bytes += cost;
+            if let Some((_, old)) = map.entries.push(key, bytes) {
+                map.bytes -= old.len() + OVERHEAD;
+                dropped.push(old);
+            }
+        }
+        // Freed outside the lock.
+        self.evictions.fetch_add(dropped.len() as u64, Ordering::Relaxed);
+    }
+
+    pub fn remove(&self, key: CacheKey) {
+        let mut map = self.lock();
+        if let Some(old) = map.entries.pop(&key) {
+            map.bytes -= old.len() + OVERHEAD;
+        }
+    }
+
+    /// Drops every cached byte; reservations stay.
+    pub fn clear(&self) {
+        let mut map = self.lock();
+        map.entries.clear();
+        map.bytes = 0;
+    }
+
+    /// What the map may hold now.
+    pub fn room(&self) -> usize {
+        self.limit.saturating_sub(self.reserved.load(Ordering::Relaxed))
+    }
+
+    pub fn reserved(&self) -> usize {
+        self.reserved.load(Ordering::Relaxed)
+    }
+
+    /// Counts `bytes` of an index (seek points, digests) against the budget; what no longer fits is evicted.
+    pub fn reserve(&self, bytes: usize) {
+        self.reserved.fetch_add(bytes, Ordering::Relaxed);
+        let limit = self.room();
+        let mut map = self.lock();
+        while map.bytes > limit {
+            let Some((_, old)) = map.entries.pop_lru() else { break };
+            map.bytes -= old.len() + OVERHEAD;
+        }
+    }
+
+    pub fn release(&self, bytes: usize) {
+        let _ = self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |r| Some(r.saturating_sub(bytes)));
+    }
+
+    /// Waits for a place for `bytes` that come from the network.
+    pub async fn flight(&self, bytes: u64) -> OwnedSemaphorePermit {
+        self.permit(&self.flight, bytes).await
+    }
+
+    /// Waits for a place for `bytes` that are being decrypted or inflated.
+    pub async fn work(&self, bytes: u64) -> OwnedSemaphorePermit {
+        self.permit(&self.work, bytes).await
+    }
+
+    async fn permit(&self, share: &Arc<Semaphore>, bytes: u64) -> OwnedSemaphorePermit {
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).clamp(1, self.share_kib);
+        match Arc::clone(share).acquire_many_owned(kib).await {
+            Ok(permit) => permit,
+            Err(_) => unreachable!("these semaphores are never closed"),
+        }
+    }
+
+    pub fn stats(&self) -> CacheStats {
+        CacheStats {
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+            evictions: self.evictions.load(Ordering::Relaxed),
+            bytes: self.lock().bytes,
+            reserved: self.reserved(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(n: u64) -> CacheKey {
+        CacheKey { scan: 1, part: Part::Segment(n) }
+    }
+
+    #[test]
+    fn the_oldest_goes_first_and_the_bound_holds() {
+        let cache = Cache::new(4 << 20);
+        let block = || Bytes::from(vec![0u8; 1 << 20]);
+        for n in 0..3 {
+            cache.insert(key(n), block());
+        }
+        // 3 MiB is the limit and each entry costs a little more than its bytes.
+        assert!(cache.get(key(0)).is_none());
+        assert!(cache.get(key(1)).is_some());
+        cache.insert(key(3), block());
+        assert!(cache.get(key(2)).is_none(), "1 was used after 2");
+        assert!(cache.get(key(1)).is_some() && cache.get(key(3)).is_some());
+        assert!(cache.stats().bytes <= 3 << 20);
+    }
+
+    #[test]
+    fn a_reservation_takes_room_and_gives_it_back() {
+        let cache = Cache::new(4 << 20);
+        cache.insert(key(1), Bytes::from(vec![0u8; 2 << 20]));
+        cache.reserve(2 << 20);
+        assert!(cache.get(key(1)).is_none());
+        cache.insert(key(2), Bytes::from(vec![0u8; 2 << 20]));
+        assert!(cache.get(key(2)).is_none(), "too large for what is left");
+        cache.release(2 << 20);
+        cache.insert(key(2), Bytes::from(vec![0u8; 2 << 20]));
+        assert!(cache.get(key(2)).is_some());
+    }
+
+    #[test]
+    fn replacing_an_entry_counts_its_bytes_once() {
+        let cache = Cache::new(4 << 20);
+        cache.insert(key(1), Bytes::from(vec![0u8; 100]));
+        cache.insert(key(1), Bytes::from(vec![0u8; 300]));
+        assert_eq!(cache.stats().bytes, 300 + OVERHEAD);
+        cache.remove(key(1));
+        assert_eq!(cache.stats().bytes, 0);
+    }
+
+    #[tokio::test]
+    async fn bytes_in_flight_are_bounded() {
+        let cache = Cache::new(64 << 20);
+        let all = cache.flight(u64::MAX).await;
+        assert!(futures::FutureExt::now_or_never(cache.flight(1)).is_none());
+        drop(all);
+        assert!(futures::FutureExt::now_or_never(cache.flight(1)).is_some());
+    }
+}

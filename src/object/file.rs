@@ -1,0 +1,164 @@
+//! One object version as a file: its head, its scan, its size and what is known of its authenticity.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::OnceCell;
+
+use super::head::{self, Head, SMALL};
+use super::scan::Scan;
+use super::{Listed, Shared, Sizes};
+use crate::error::{Error, Kind, Result};
+
+pub struct LogFile {
+    shared: Arc<Shared>,
+    object: Listed,
+    /// The inner error is a verdict; a failure of the storage leaves the cell empty.
+    head: OnceCell<Result<Arc<Head>>>,
+    scan: Mutex<Option<Arc<Scan>>>,
+    handles: AtomicU32,
+}
+
+/// What `stat` may say.
+#[derive(Clone, Debug)]
+pub enum Size {
+    /// Bytes of text, from a whole pass over the object.
+    Exact(u64),
+    /// From the gzip trailer; it may be wrong, so nobody may keep it.
+    Hint(u64),
+    /// The file cannot be opened, for this reason.
+    Unreadable(Error),
+}
+
+/// The `auth` attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    Unproven,
+    Proven,
+    Unauthenticated,
+    Failed,
+}
+
+impl LogFile {
+    pub(super) fn new(shared: Arc<Shared>, object: Listed) -> Arc<Self> {
+        Arc::new(LogFile { shared, object, head: OnceCell::new(), scan: Mutex::new(None), handles: AtomicU32::new(0) })
+    }
+
+    pub fn object(&self) -> &Listed {
+        &self.object
+    }
+
+    /// The head, fetched once for all who ask.
+    pub async fn head(&self) -> Result<Arc<Head>> {
+        let fetch = || async {
+            match head::fetch(&self.shared, &self.object).await {
+                Ok(head) => Ok(Ok(Arc::new(head))),
+                Err(e) if e.kind().is_verdict() => Ok(Err(e)),
+                Err(e) => Err(e),
+            }
+        };
+        self.head.get_or_try_init(fetch).await?.clone()
+    }
+
+    /// The head, if it is known.
+    pub fn known_head(&self) -> Option<Result<Arc<Head>>> {
+        self.head.get().cloned()
+    }
+
+    /// Checks that the file can be opened and starts its scan; [`LogFile::close`] must follow.
+    pub async fn open(&self) -> Result<()> {
+        self.scan().await?;
+        if let Some(Err(e)) = self.outcome() {
+            return Err(e);
+        }
+        self.handles.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub fn close(&self) {
+        self.handles.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// `len` bytes of text from `offset`, fewer only where the file ends.
+    pub async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
+        self.scan().await?.read(offset, len).await
+    }
+
+    /// Says that reads go on behind `offset`.
+    pub async fn read_ahead(&self, offset: u64) -> Result<()> {
+        self.scan().await?.read_ahead(offset);
+        Ok(())
+    }
+
+    /// The size as `stat` may show it (DESIGN section 5). An error is a failure of the storage: nothing is invented.
+    pub async fn size(&self) -> Result<Size> {
+        let head = match self.head().await {
+            Ok(head) => head,
+            Err(e) if e.kind().is_verdict() || e.kind() == Kind::Archived => return Ok(Size::Unreadable(e)),
+            Err(e) => return Err(e),
+        };
+        let hint = head.size_hint.filter(|_| {
+            self.shared.policy.sizes == Sizes::Hint
+                && self.object.size > SMALL
+                && self.handles.load(Ordering::Relaxed) == 0
+                && self.outcome().is_none()
+        });
+        if let Some(hint) = hint {
+            return Ok(Size::Hint(hint));
+        }
+        match self.scan().await?.size().await {
+            Ok(size) => Ok(Size::Exact(size)),
+            Err(e) if e.kind().is_verdict() => Ok(Size::Unreadable(e)),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The exact size, if a pass has ended well.
+    pub fn proven_size(&self) -> Option<u64> {
+        self.outcome()?.ok()
+    }
+
+    pub fn auth(&self) -> Auth {
+        let authenticated = match self.head.get() {
+            Some(Ok(head)) => head.authenticated,
+            Some(Err(_)) => return Auth::Failed,
+            None => return Auth::Unproven,
+        };
+        match self.outcome() {
+            Some(Err(_)) => Auth::Failed,
+            _ if !authenticated => Auth::Unauthenticated,
+            Some(Ok(_)) => Auth::Proven,
+            None => Auth::Unproven,
+        }
+    }
+
+    /// Why the file cannot be read, if that is known.
+    pub fn verdict(&self) -> Option<Error> {
+        match self.head.get() {
+            Some(Err(e)) => Some(e.clone()),
+            _ => self.outcome()?.err(),
+        }
+    }
+
+    /// How the scan ended; a failure of the storage counts as not having run.
+    fn outcome(&self) -> Option<Result<u64>> {
+        let scan = self.scan.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        scan.done().filter(|done| done.as_ref().err().is_none_or(|e| e.kind().is_verdict()))
+    }
+
+    /// The scan: running, or done; started if there is none or the last one failed for the storage's sake.
+    async fn scan(&self) -> Result<Arc<Scan>> {
+        let head = self.head().await?;
+        let mut current = self.scan.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(scan) = current.as_ref() {
+            let failed = scan.done().is_some_and(|d| d.is_err_and(|e| !e.kind().is_verdict()));
+            if !failed {
+                return Ok(Arc::clone(scan));
+            }
+        }
+        let scan = Scan::start(&self.shared, &self.object, head);
+        *current = Some(Arc::clone(&scan));
+        Ok(scan)
+    }
+}

@@ -1,0 +1,175 @@
+//! A log file as bytes: what `stat`, `open` and `read` of one object mean, whatever the store and the front end.
+//!
+//! ```text
+//! LogFile::read_at ── segment cached? ─────────────────────────────► bytes
+//!        │ no
+//!        ├─ scan still running: wait until it gets there (full: and the tag has held)
+//!        └─ scan done: seek point ≤ offset → ciphertext chunks (digest-checked) → decrypt → inflate → cache
+//! Scan   fetch runs in parallel → digests + GHASH in order ┐
+//!                                 decrypt → inflate, CRC  ─┴► segments, seek points, exact size, verdict
+//! ```
+//!
+//! Invariants:
+//! * `--verify full`: nothing that was not covered by a tag that held leaves [`LogFile::read_at`]; ciphertext that is
+//!   fetched again is compared with the digest taken when the tag was computed.
+//! * A read returns all bytes asked for up to the true end of the file, or an error; never a short piece.
+//! * A verdict on an object ([`Kind::is_verdict`]) is remembered; a failure of the storage never is.
+
+pub mod cache;
+pub mod cpu;
+mod file;
+pub mod head;
+mod scan;
+mod segment;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cache::Cache;
+use cpu::Cpu;
+pub use file::{Auth, LogFile, Size};
+
+use crate::envelope::Keyring;
+use crate::store::Store;
+
+#[cfg(doc)]
+use crate::error::Kind;
+
+/// An object as its listing shows it: enough to ask for exactly this version of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    pub key: String,
+    /// Component 4 of the key: which master key it needs.
+    pub key_sum: String,
+    /// Bytes in the store.
+    pub size: u64,
+    pub etag: String,
+    pub storage_class: Option<String>,
+}
+
+/// When bytes are released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Verify {
+    /// After the tag over the whole object has held.
+    #[default]
+    Full,
+    /// As they arrive; the last read fails if the tag or a CRC does.
+    Stream,
+}
+
+/// Where the size of a file that was never opened comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Sizes {
+    /// From the gzip trailer, unless it is implausible.
+    #[default]
+    Hint,
+    /// From a scan on the first `stat`.
+    Exact,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    pub verify: Verify,
+    pub sizes: Sizes,
+    pub allow_unauthenticated: bool,
+    pub allow_instruction_files: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy {
+            verify: Verify::Full,
+            sizes: Sizes::Hint,
+            allow_unauthenticated: false,
+            allow_instruction_files: false,
+        }
+    }
+}
+
+/// What every file of one mount shares.
+pub struct Shared {
+    pub store: Arc<dyn Store>,
+    pub keyring: Keyring,
+    pub policy: Policy,
+    pub cache: Arc<Cache>,
+    pub cpu: Cpu,
+    next_scan: AtomicU64,
+}
+
+/// The open and the recently used files, one [`LogFile`] for each object version: N readers share one scan.
+pub struct Objects {
+    shared: Arc<Shared>,
+    table: Mutex<HashMap<(String, String), Kept>>,
+    clock: AtomicU64,
+    /// Proofs of files that nobody holds are dropped, oldest first, beyond this.
+    idle_index_limit: usize,
+}
+
+struct Kept {
+    file: Arc<LogFile>,
+    used: u64,
+}
+
+/// How many files nobody holds are remembered at most (envelope, size, verdict).
+const IDLE_FILES: usize = 65_536;
+
+impl Objects {
+    pub fn new(store: Arc<dyn Store>, keyring: Keyring, policy: Policy, memory: usize) -> Self {
+        let cache = Cache::new(memory);
+        let shared = Shared { store, keyring, policy, cache, cpu: Cpu::default(), next_scan: AtomicU64::new(1) };
+        Objects {
+            shared: Arc::new(shared),
+            table: Mutex::new(HashMap::new()),
+            clock: AtomicU64::new(0),
+            idle_index_limit: memory / 4,
+        }
+    }
+
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The file of this object version.
+    pub fn get(&self, object: &Listed) -> Arc<LogFile> {
+        let used = self.clock.fetch_add(1, Ordering::Relaxed);
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = (object.key.clone(), object.etag.clone());
+        if let Some(kept) = table.get_mut(&id) {
+            kept.used = used;
+            return Arc::clone(&kept.file);
+        }
+        self.trim(&mut table);
+        let file = LogFile::new(Arc::clone(&self.shared), object.clone());
+        table.insert(id, Kept { file: Arc::clone(&file), used });
+        file
+    }
+
+    /// Forgets files that nobody holds while there are too many or their indexes take too much of the budget.
+    /// An eighth goes at a time, so that the work stays small for each call.
+    fn trim(&self, table: &mut HashMap<(String, String), Kept>) {
+        if table.len() < IDLE_FILES && self.shared.cache.reserved() <= self.idle_index_limit {
+            return;
+        }
+        let mut idle: Vec<u64> = table.values().filter(|k| Arc::strong_count(&k.file) == 1).map(|k| k.used).collect();
+        idle.sort_unstable();
+        if let Some(&cut) = idle.get(idle.len() / 8) {
+            table.retain(|_, k| Arc::strong_count(&k.file) > 1 || k.used > cut);
+        }
+    }
+
+    /// Files remembered, for the status and tests.
+    pub fn len(&self) -> usize {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Shared {
+    fn next_scan(&self) -> u64 {
+        self.next_scan.fetch_add(1, Ordering::Relaxed)
+    }
+}

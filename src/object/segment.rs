@@ -1,0 +1,72 @@
+//! Segments: the plaintext between two seek points, the unit that is inflated, cached and read ahead.
+//!
+//! Invariant: `starts` is strictly increasing and begins with 0; every byte below `decoded` lies in exactly one
+//! segment, whose text follows from the seek point at its start and the ciphertext up to the next one.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::gunzip::SeekPoint;
+
+#[derive(Default)]
+pub struct Segments {
+    starts: Vec<Start>,
+    /// End of the last published segment.
+    decoded: u64,
+}
+
+struct Start {
+    out: u64,
+    /// None: the very start of the stream.
+    point: Option<Arc<SeekPoint>>,
+}
+
+/// What it takes to inflate one segment.
+#[derive(Clone)]
+pub struct Recipe {
+    pub text: Range<u64>,
+    pub point: Option<Arc<SeekPoint>>,
+    /// Bytes of the gzip stream that are needed.
+    pub gzip: Range<u64>,
+}
+
+impl Segments {
+    /// Appends the segment that ends at `end`; `next` is the seek point there (None at the end of the file).
+    /// Returns the memory that its seek point takes.
+    pub fn publish(&mut self, text: Range<u64>, point: Option<Arc<SeekPoint>>) -> usize {
+        let cost = size_of::<Start>() + point.as_ref().map_or(0, |p| p.cost());
+        self.decoded = text.end;
+        self.starts.push(Start { out: text.start, point });
+        cost
+    }
+
+    pub fn decoded(&self) -> u64 {
+        self.decoded
+    }
+
+    pub fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// The segment that holds the byte at `offset`.
+    pub fn find(&self, offset: u64) -> Option<usize> {
+        if offset >= self.decoded {
+            return None;
+        }
+        self.starts.partition_point(|s| s.out <= offset).checked_sub(1)
+    }
+
+    /// `gzip_len` bounds the last segment.
+    pub fn recipe(&self, index: usize, gzip_len: u64) -> Option<Recipe> {
+        let start = self.starts.get(index)?;
+        let next = self.starts.get(index + 1);
+        let from = start.point.as_ref().map_or(0, |p| p.input);
+        // The byte at the next point may hold bits of both segments.
+        let to = next.and_then(|s| s.point.as_ref()).map_or(gzip_len, |p| (p.input + 1).min(gzip_len));
+        Some(Recipe {
+            text: start.out..next.map_or(self.decoded, |s| s.out),
+            point: start.point.clone(),
+            gzip: from..to,
+        })
+    }
+}

@@ -1,0 +1,197 @@
+//! Patience, bounded. A decorator that tries again what failed for a reason that may pass ([`Kind::is_transient`]).
+//!
+//! Bounds: ten attempts, a deadline over the whole call, and one bucket of retry tokens for the store, so that many
+//! readers of a dead endpoint do not hammer it: retries beyond a burst wait for their turn, within their deadline. First
+//! attempts are free. A body that broke off goes on where it stopped, pinned to the version that the first answer
+//! named ([`Part`]); an attempt that brought bytes does not count against the ten, the deadline bounds those.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{GetRequest, ListRequest, Object, Page, Part, Store};
+use crate::err;
+use crate::error::{Error, Kind, Result};
+
+const ATTEMPTS: u32 = 10;
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// Retries at once, then per second, for the whole store.
+const BURST: f64 = 50.0;
+const RATE: f64 = 20.0;
+/// A mount that cannot start says so soon.
+const CHECK: Duration = Duration::from_secs(20);
+
+/// A store whose calls are tried again. Errors are those of the last attempt; `Timeout` when the deadline passed.
+#[derive(Debug)]
+pub struct Retry<S> {
+    inner: S,
+    deadline: Duration,
+    bucket: Mutex<Bucket>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    tokens: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    /// Takes a token, perhaps one that does not exist yet: says how long to wait for it.
+    fn take(&mut self) -> Duration {
+        let now = Instant::now();
+        self.tokens = (self.tokens + (now - self.at).as_secs_f64() * RATE).min(BURST) - 1.0;
+        self.at = now;
+        Duration::from_secs_f64((-self.tokens).max(0.0) / RATE)
+    }
+}
+
+impl<S> Retry<S> {
+    /// `deadline` holds for each call, all attempts and waits included; 30 s is usual. Needs a tokio runtime with time.
+    pub fn new(inner: S, deadline: Duration) -> Self {
+        Retry { inner, deadline, bucket: Mutex::new(Bucket { tokens: BURST, at: Instant::now() }) }
+    }
+
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+
+    /// How long to wait before attempt `n` + 1.
+    fn pause(&self, n: u32) -> Duration {
+        let most = LONGEST_WAIT.min(FIRST_WAIT * 2u32.saturating_pow(n.saturating_sub(1).min(8)));
+        // Between half and all of it; without randomness, all.
+        let part = getrandom::u32().map_or(1.0, |r| 0.5 + f64::from(r) / f64::from(u32::MAX) / 2.0);
+        let turn = self.bucket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        most.mul_f64(part).max(turn)
+    }
+}
+
+/// One call's attempts.
+struct Attempts {
+    until: Instant,
+    most: Duration,
+    n: u32,
+    /// The last failure.
+    last: Option<Error>,
+}
+
+impl Attempts {
+    fn new(most: Duration) -> Self {
+        Attempts { until: Instant::now() + most, most, n: 0, last: None }
+    }
+
+    /// Runs one attempt within the deadline.
+    async fn run<T>(&mut self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        self.n += 1;
+        match timeout_at(self.until, call).await {
+            Ok(result) => result,
+            Err(_) => Err(self.too_late()),
+        }
+    }
+
+    /// After a failure: waits for the next attempt, or says what the call ends with.
+    async fn again<S>(&mut self, e: Error, retry: &Retry<S>) -> Result<()> {
+        if !e.kind().is_transient() || Instant::now() >= self.until {
+            return Err(e);
+        }
+        if self.n >= ATTEMPTS {
+            return Err(err!(e.kind(), "{} (after {} attempts)", e.message(), self.n));
+        }
+        let wait = retry.pause(self.n);
+        self.last = Some(e);
+        match timeout_at(self.until, sleep(wait)).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.too_late()),
+        }
+    }
+
+    fn too_late(&self) -> Error {
+        let most = self.most;
+        match &self.last {
+            None => err!(Kind::Timeout, "no answer within {most:?}"),
+            Some(e) => err!(Kind::Timeout, "no success within {most:?}, {} attempts: {}", self.n, e.message()),
+        }
+    }
+}
+
+#[async_trait]
+impl<S: Store> Store for Retry<S> {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+
+    fn bucket(&self) -> &str {
+        self.inner.bucket()
+    }
+
+    async fn list(&self, req: &ListRequest) -> Result<Page> {
+        let about = |e: Error| e.about(&format!("{}{}", self.describe(), req.prefix));
+        let mut attempts = Attempts::new(self.deadline);
+        loop {
+            match attempts.run(self.inner.list(req)).await {
+                Ok(page) => return Ok(page),
+                Err(e) => attempts.again(e, self).await.map_err(about)?,
+            }
+        }
+    }
+
+    async fn get(&self, req: &GetRequest) -> Result<Object> {
+        let mut part = Part::new();
+        self.fetch(req, &mut part).await?;
+        part.finish()
+    }
+
+    async fn check(&self) -> Result<()> {
+        let mut attempts = Attempts::new(self.deadline.min(CHECK));
+        loop {
+            match attempts.run(self.inner.check()).await {
+                Ok(()) => return Ok(()),
+                Err(e) => attempts.again(e, self).await.map_err(|e| e.about(&self.describe()))?,
+            }
+        }
+    }
+
+    async fn fetch(&self, req: &GetRequest, part: &mut Part) -> Result<()> {
+        let mut attempts = Attempts::new(self.deadline);
+        loop {
+            let before = part.have();
+            match attempts.run(self.inner.fetch(req, part)).await {
+                Ok(()) => return Ok(()),
+                // The body was whole before what failed did.
+                Err(_) if part.is_complete() => return Ok(()),
+                Err(e) => {
+                    if part.have() > before {
+                        attempts.n = 0;
+                    }
+                    attempts.again(e, self).await.map_err(|e| e.about(&req.key))?;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn retries_beyond_the_burst_take_turns() {
+        let mut bucket = Bucket { tokens: 2.0, at: Instant::now() };
+        let waits: Vec<_> = (0..4).map(|_| bucket.take().as_millis()).collect();
+        assert_eq!(waits, [0, 0, 50, 100]);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(bucket.take(), Duration::ZERO);
+        assert_eq!(bucket.tokens, BURST - 1.0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_grow_to_two_seconds() {
+        let retry = Retry::new((), Duration::from_secs(30));
+        for (n, most) in [(1, 50), (2, 100), (3, 200), (6, 1600), (7, 2000), (u32::MAX, 2000)] {
+            let pause = retry.pause(n).as_millis();
+            assert!((most / 2..=most).contains(&pause), "{n}: {pause}");
+        }
+    }
+}

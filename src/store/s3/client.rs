@@ -1,0 +1,180 @@
+//! The SDK's client, configured as the AWS CLI would be, and two guards that see each request and answer.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::{AppName, BehaviorVersion, Region};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{
+    ConfigBag, Credentials, Intercept, RequestChecksumCalculation, ResponseChecksumValidation, RuntimeComponents,
+    StalledStreamProtectionConfig,
+};
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::context::{
+    AfterDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
+};
+use aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint;
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+
+use super::S3Options;
+use crate::err;
+use crate::error::{Kind, Result, escape};
+
+/// Reads environment and profiles. Errors: `Config`.
+pub(super) async fn build(options: &S3Options) -> Result<Client> {
+    let bucket = &options.bucket;
+    if bucket.is_empty() || bucket.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(err!(Kind::Config, "\"{}\" is not the name of a bucket", escape(bucket.as_bytes())));
+    }
+    if let Some(url) = &options.endpoint_url
+        && !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme) && url.len() > scheme.len())
+    {
+        return Err(err!(Kind::Config, "endpoint \"{}\": write https://HOST", escape(url.as_bytes())));
+    }
+
+    let mut loader = aws_config::defaults(BehaviorVersion::latest());
+    if let Ok(name) = AppName::new(concat!("logarchivefs-", env!("CARGO_PKG_VERSION"))) {
+        loader = loader.app_name(name);
+    }
+    if let Some(profile) = &options.profile {
+        loader = loader.profile_name(profile);
+    }
+    if let Some(given) = &options.credentials {
+        let (id, secret) = (&given.access_key_id, &given.secret_access_key);
+        loader = loader.credentials_provider(Credentials::new(id, secret, None, None, "given"));
+    }
+    if let Some(region) = region(options).await {
+        loader = loader.region(region);
+    }
+    let shared = loader.load().await;
+    if shared.region().is_none() {
+        let hint = "set --region, AWS_REGION, or region in the profile (the bucket's region, for example us-east-1)";
+        return Err(err!(Kind::Config, "no AWS region is configured: {hint}"));
+    }
+
+    // Set here and not in the loader, as they would hold for STS and SSO as well.
+    let mut config = aws_sdk_s3::config::Builder::from(&shared)
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(
+            TimeoutConfig::builder()
+                .connect_timeout(Duration::from_secs(5))
+                .read_timeout(Duration::from_secs(10))
+                .operation_attempt_timeout(Duration::from_secs(15))
+                .build(),
+        )
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .interceptor(NoPlainHttp { allowed: options.allow_http })
+        .interceptor(WholeListing);
+    if let Some(url) = &options.endpoint_url {
+        config = config.endpoint_url(url);
+    }
+    let elsewhere = options.endpoint_url.is_some()
+        || shared.endpoint_url().is_some()
+        || std::env::var_os("AWS_ENDPOINT_URL_S3").is_some();
+    config = config.force_path_style(options.force_path_style.unwrap_or(elsewhere));
+    Ok(Client::from_conf(config.build()))
+}
+
+/// The region to set; `None` leaves it to the SDK, which also asks the instance metadata service.
+async fn region(options: &S3Options) -> Option<Region> {
+    if let Some(region) = &options.region {
+        return Some(Region::new(region.clone()));
+    }
+    options.endpoint_url.as_ref()?;
+    let mut profile = ProfileFileRegionProvider::builder();
+    if let Some(name) = &options.profile {
+        profile = profile.profile_name(name);
+    }
+    // Compatible servers seldom care, and us-east-1 is what those that do are set to.
+    let chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(profile.build());
+    chain.or_else(Region::new("us-east-1")).region().await
+}
+
+/// Plain http goes to this machine only, wherever the endpoint was configured.
+#[derive(Debug)]
+struct NoPlainHttp {
+    allowed: bool,
+}
+
+#[dyn_dispatch_hint]
+impl Intercept for NoPlainHttp {
+    fn name(&self) -> &'static str {
+        "NoPlainHttp"
+    }
+
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let uri = context.request().uri();
+        if self.allowed || !uri.starts_with("http://") || is_loopback(uri) {
+            return Ok(());
+        }
+        let hint = "use https, or allow http explicitly if the network is trusted";
+        Err(err!(Kind::Config, "the endpoint is plain http on another host: {hint}").into())
+    }
+}
+
+fn is_loopback(uri: &str) -> bool {
+    let authority = uri.split("//").nth(1).unwrap_or_default().split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let host = match host.strip_prefix('[').and_then(|h| h.split_once(']')) {
+        Some((v6, _)) => v6,
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// The SDK parses what there is of a listing that was cut short; so look at its end.
+#[derive(Debug)]
+struct WholeListing;
+
+#[dyn_dispatch_hint]
+impl Intercept for WholeListing {
+    fn name(&self) -> &'static str {
+        "WholeListing"
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let response = context.response();
+        // Of successful answers, only those to listings are in memory here; bodies of objects are streams.
+        let Some(body) = response.body().bytes().filter(|_| response.status().is_success()) else { return Ok(()) };
+        let body = body.trim_ascii();
+        if body.ends_with(b"ListBucketResult>") {
+            return Ok(());
+        }
+        let start = &body[..body.len().min(1024)];
+        if start.windows(16).any(|w| w == b"ListBucketResult") {
+            return Err(err!(Kind::Storage, "damaged listing: cut short after {} bytes", body.len()).into());
+        }
+        Err(err!(Kind::Storage, "the answer to a listing is no listing. Not S3: a proxy or a sign-in page?").into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_is_loopback() {
+        for uri in ["http://127.0.0.1:9000/b?x", "http://localhost/b", "http://[::1]:80/b", "http://u@127.3.2.1"] {
+            assert!(is_loopback(uri), "{uri}");
+        }
+        for uri in ["http://localhost.example.com/", "http://127.0.0.1@evil/", "http://10.0.0.1", "http:///x", "x"] {
+            assert!(!is_loopback(uri), "{uri}");
+        }
+    }
+}

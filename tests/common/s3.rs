@@ -1,0 +1,293 @@
+//! An S3 server in this process: s3s over objects in memory, on a port of its own and a runtime of its own.
+//!
+//! Signatures (SigV4) are checked. There is one bucket, [`BUCKET`], in region [`REGION`]; requests for other regions and
+//! buckets are refused as S3 does. Every request is on record, may be delayed, and a hook may answer in its place.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use percent_encoding::percent_decode_str;
+use s3s::auth::{S3Auth, SecretKey};
+use s3s::dto::StreamingBlob;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{Body, S3Result, s3_error};
+use sha2::{Digest, Sha256};
+
+mod service;
+
+pub const BUCKET: &str = "archive";
+pub const REGION: &str = "eu-central-1";
+pub const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
+pub const SECRET_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+
+/// A request as it came in.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    pub method: String,
+    /// Percent-decoded; empty for requests about the bucket.
+    pub key: String,
+    pub query: String,
+    pub range: Option<String>,
+    pub if_match: Option<String>,
+}
+
+impl Seen {
+    pub fn is_get(&self) -> bool {
+        self.method == "GET" && !self.key.is_empty()
+    }
+    pub fn is_list(&self) -> bool {
+        self.method == "GET" && self.key.is_empty() && self.query.contains("list-type=2")
+    }
+}
+
+/// What a hook may do to a request.
+pub enum Reply {
+    /// Answer this.
+    Canned { status: u16, headers: Vec<(&'static str, String)>, body: Vec<u8> },
+    /// The true answer, but the connection breaks after so many bytes of its body.
+    Cut(usize),
+    /// The true answer, but nothing comes after so many bytes of its body.
+    Stall(usize),
+    /// No answer.
+    Hang,
+}
+
+impl Reply {
+    pub fn error(status: u16, code: &str) -> Reply {
+        let xml = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>told to</Message></Error>");
+        Reply::Canned { status, headers: vec![("x-amz-request-id", "REQ\u{7f}1".into())], body: xml.into() }
+    }
+}
+
+pub type Hook = Arc<dyn Fn(&Seen) -> Option<Reply> + Send + Sync>;
+
+/// A version of an object; without `body`, a delete marker.
+#[derive(Clone)]
+pub(crate) struct Version {
+    id: String,
+    body: Option<Bytes>,
+    etag: String,
+    metadata: BTreeMap<String, String>,
+    modified: SystemTime,
+    storage_class: String,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    /// The last version is the current one.
+    objects: Mutex<BTreeMap<String, Vec<Version>>>,
+    seen: Mutex<Vec<Seen>>,
+    hook: Mutex<Option<Hook>>,
+    latency: Mutex<Duration>,
+    counter: Mutex<u64>,
+    unversioned: Mutex<bool>,
+}
+
+impl State {
+    pub(crate) fn put(&self, key: &str, metadata: BTreeMap<String, String>, body: Bytes, class: &str) -> Version {
+        let mut counter = self.counter.lock().unwrap();
+        *counter += 1;
+        let unversioned = *self.unversioned.lock().unwrap();
+        let version = Version {
+            id: if unversioned { "null".into() } else { format!("v{:06}", *counter) },
+            etag: Sha256::digest(&body)[..16].iter().map(|b| format!("{b:02x}")).collect(),
+            body: Some(body),
+            metadata: metadata.into_iter().map(|(k, v)| (k.to_ascii_lowercase(), v)).collect(),
+            modified: UNIX_EPOCH + Duration::from_secs(1_660_000_000 + *counter),
+            storage_class: class.into(),
+        };
+        let mut objects = self.objects.lock().unwrap();
+        let versions = objects.entry(key.to_owned()).or_default();
+        if unversioned {
+            versions.clear();
+        }
+        versions.push(version.clone());
+        version
+    }
+
+    pub(crate) fn delete(&self, key: &str) {
+        let mut objects = self.objects.lock().unwrap();
+        if *self.unversioned.lock().unwrap() {
+            objects.remove(key);
+        } else if let Some(versions) = objects.get_mut(key) {
+            let id = format!("d{:06}", versions.len());
+            let last = versions.last().unwrap().clone();
+            versions.push(Version { id, body: None, ..last });
+        }
+    }
+}
+
+/// The server; it ends when this is dropped.
+pub struct Server {
+    addr: SocketAddr,
+    state: Arc<State>,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Server {
+    pub fn start() -> Server {
+        let state = Arc::new(State::default());
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut builder = S3ServiceBuilder::new(service::Memory(Arc::clone(&state)));
+        builder.set_auth(OneKey);
+        let service = builder.build();
+        let accepting = Arc::clone(&state);
+        runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            while let Ok((stream, _)) = listener.accept().await {
+                let (service, state) = (service.clone(), Arc::clone(&accepting));
+                tokio::spawn(async move {
+                    let answer = service_fn(move |req| answer(req, service.clone(), Arc::clone(&state)));
+                    // A client that hangs up is no concern of the server.
+                    let _ =
+                        auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), answer).await;
+                });
+            }
+        });
+        Server { addr, state, runtime: Some(runtime) }
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// Returns the ETag (no quotes) and the version id.
+    pub fn put(&self, key: &str, metadata: &[(&str, &str)], body: impl Into<Bytes>) -> (String, String) {
+        self.put_class(key, metadata, body, "STANDARD")
+    }
+
+    pub fn put_class(
+        &self,
+        key: &str,
+        metadata: &[(&str, &str)],
+        body: impl Into<Bytes>,
+        class: &str,
+    ) -> (String, String) {
+        let metadata = metadata.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let version = self.state.put(key, metadata, body.into(), class);
+        (version.etag, version.id)
+    }
+
+    pub fn delete(&self, key: &str) {
+        self.state.delete(key);
+    }
+
+    /// Requests since the start, or since [`Server::forget`].
+    pub fn requests(&self) -> Vec<Seen> {
+        self.state.seen.lock().unwrap().clone()
+    }
+
+    pub fn forget(&self) {
+        self.state.seen.lock().unwrap().clear();
+    }
+
+    pub fn set_latency(&self, latency: Duration) {
+        *self.state.latency.lock().unwrap() = latency;
+    }
+
+    /// From now on as a bucket without versioning.
+    pub fn set_unversioned(&self) {
+        *self.state.unversioned.lock().unwrap() = true;
+    }
+
+    pub fn set_hook(&self, hook: impl Fn(&Seen) -> Option<Reply> + Send + Sync + 'static) {
+        *self.state.hook.lock().unwrap() = Some(Arc::new(hook));
+    }
+
+    pub fn clear_hook(&self) {
+        *self.state.hook.lock().unwrap() = None;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+struct OneKey;
+
+#[async_trait::async_trait]
+impl S3Auth for OneKey {
+    async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
+        match access_key {
+            ACCESS_KEY => Ok(SecretKey::from(SECRET_KEY)),
+            _ => {
+                Err(s3_error!(InvalidAccessKeyId, "The AWS Access Key Id you provided does not exist in our records."))
+            }
+        }
+    }
+}
+
+async fn answer(req: Request<Incoming>, s3: S3Service, state: Arc<State>) -> Result<Response<Body>, Infallible> {
+    let header = |name: &str| req.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let path = req.uri().path().trim_start_matches('/').split_once('/').unwrap_or_default().1;
+    let seen = Seen {
+        method: req.method().to_string(),
+        key: percent_decode_str(path).decode_utf8_lossy().into_owned(),
+        query: req.uri().query().unwrap_or_default().to_owned(),
+        range: header("range"),
+        if_match: header("if-match"),
+    };
+    let credential = header("authorization").and_then(|a| Some(a.split_once("Credential=")?.1.to_owned()));
+    let region = credential.and_then(|c| c.split('/').nth(2).map(str::to_owned));
+    state.seen.lock().unwrap().push(seen.clone());
+    let latency = *state.latency.lock().unwrap();
+    if !latency.is_zero() {
+        tokio::time::sleep(latency).await;
+    }
+    let hook = state.hook.lock().unwrap().clone();
+    let reply = match hook.and_then(|hook| hook(&seen)) {
+        None if region.is_some_and(|r| r != REGION) => Some(wrong_region()),
+        reply => reply,
+    };
+    if let Some(Reply::Canned { status, headers, body }) = reply {
+        let mut response = Response::builder().status(status);
+        for (name, value) in headers {
+            response = response.header(name, value.into_bytes());
+        }
+        return Ok(response.body(Body::from(body)).unwrap());
+    }
+    if let Some(Reply::Hang) = reply {
+        return std::future::pending().await;
+    }
+    let response = s3.call(req.map(Body::from)).await.unwrap();
+    let (n, stall) = match reply {
+        Some(Reply::Cut(n)) => (n, false),
+        Some(Reply::Stall(n)) => (n, true),
+        _ => return Ok(response),
+    };
+    let (head, mut body) = response.into_parts();
+    let whole = body.store_all_limited(usize::MAX).await.unwrap();
+    let first = stream::iter([Ok(whole.slice(..n.min(whole.len())))]);
+    let body = if stall {
+        StreamingBlob::wrap(first.chain(stream::pending::<std::io::Result<Bytes>>()))
+    } else {
+        StreamingBlob::wrap(first.chain(stream::iter([Err(std::io::Error::other("told to break off"))])))
+    };
+    Ok(Response::from_parts(head, Body::from(body)))
+}
+
+fn wrong_region() -> Reply {
+    let body = format!(
+        "<Error><Code>AuthorizationHeaderMalformed</Code><Message>The authorization header is malformed; the region is \
+         wrong</Message><Region>{REGION}</Region></Error>"
+    );
+    Reply::Canned { status: 400, headers: vec![], body: body.into() }
+}
