@@ -36,7 +36,7 @@ pub enum Command {
 
   grep -r 'status=500' /mnt/logs/prod/apps-321/*/2022-08-24/
   fusermount3 -u /mnt/logs")]
-    Mount(MountArgs),
+    Mount(Box<MountArgs>),
 
     /// Mount a made-up archive to try things on
     #[command(after_help = "Examples:

@@ -34,7 +34,7 @@ fn run(cli: Cli, env_keys: Result<Option<keysource::EnvKeys>, Error>) -> Result<
     match cli.command {
         Command::Mount(args) => {
             logging::start(cli.verbose, args.log_file.as_deref())?;
-            cmd::mount::run(args, env_keys)
+            cmd::mount::run(*args, env_keys)
         }
         Command::Demo(args) => {
             logging::start(cli.verbose, None)?;

@@ -45,8 +45,12 @@ pub struct Catalog {
     ttl: Duration,
     root: Arc<Fresh<Root>>,
     stacks: Mutex<HashMap<Arc<str>, Arc<Fresh<Stack>>>>,
-    trees: Mutex<HashMap<(Arc<str>, Arc<str>), Arc<Fresh<ResourceTree>>>>,
+    trees: Mutex<HashMap<TreeId, Tree>>,
 }
+
+/// Stack and resource.
+type TreeId = (Arc<str>, Arc<str>);
+type Tree = Arc<Fresh<ResourceTree>>;
 
 struct Inner {
     store: Arc<dyn Store>,

@@ -107,11 +107,14 @@ impl LeftOut {
     }
 }
 
+/// A listed object with its key as text and as what it means.
+type Parsed = (Entry, String, LogKey);
+
 impl ResourceTree {
     /// Builds the folders from a listing. Instruction files are passed over in silence; other keys that are no logs
     /// are counted in `left_out`.
     pub fn build(entries: Vec<Entry>, selection: &Selection, left_out: &mut LeftOut) -> ResourceTree {
-        let mut days: BTreeMap<(String, Day), Vec<(Entry, String, LogKey)>> = BTreeMap::new();
+        let mut days: BTreeMap<(String, Day), Vec<Parsed>> = BTreeMap::new();
         for entry in entries {
             let parsed = LogKey::parse(&entry.key);
             let log = match parsed {

@@ -205,10 +205,8 @@ impl Fs {
 
     /// A listing that showed an object which is gone or replaced is out of date.
     fn watch_listing<T>(&self, stack: &Arc<str>, resource: &Arc<str>, result: Result<T>) -> Result<T> {
-        if let Err(e) = &result {
-            if matches!(e.kind(), Kind::NotFound | Kind::Stale) {
-                self.catalog.expire(stack, resource);
-            }
+        if result.as_ref().is_err_and(|e| matches!(e.kind(), Kind::NotFound | Kind::Stale)) {
+            self.catalog.expire(stack, resource);
         }
         result
     }

@@ -17,8 +17,10 @@
 
 pub mod cache;
 pub mod cpu;
+mod cutter;
 mod file;
 pub mod head;
+mod pass;
 mod scan;
 mod segment;
 

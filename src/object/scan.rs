@@ -1,12 +1,7 @@
-//! One pass over one object version: fetch, authenticate, inflate, and afterwards random access into it.
+//! A scan of one object version: its pass in the background (see `pass`), and random access into what it has proven.
 //!
-//! Two tasks run side by side. *Verify* takes the ciphertext in order, as parallel ranged GETs bring it: a SHA-256 of
-//! each chunk, then GHASH. *Decode* follows behind it: decrypt, inflate, CRC; it cuts the text into segments at seek
-//! points. Decode works on bytes whose tag is still unknown, but nothing of it is released before the tag has held
-//! (`--verify full`), and every run that decode fetches again is first compared with verify's digest.
-//!
-//! Damage never looks like the end of a file: a segment is published only when the one behind it is complete too, so
-//! the last text before any damage stays unreadable.
+//! Invariant: text leaves [`Scan::read`] only when it is released: with `--verify full` after the tag has held. What the
+//! cache no longer has is made again from a seek point and from ciphertext that verify has digested.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,9 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, Shared as SharedFuture};
-use futures::stream::{self, StreamExt};
 use sha2::{Digest, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 
 use super::cache::{CacheKey, Part};
 use super::head::{Head, unauthenticated_damage};
@@ -24,36 +18,28 @@ use super::segment::{Recipe, Segments};
 use super::{Listed, Shared, Verify};
 use crate::err;
 use crate::error::{Error, Kind, Result};
-use crate::gunzip::{Decoder, Resumed, SPACING, SeekPoint, State};
+use crate::gunzip::{Resumed, SeekPoint};
 use crate::store::{ByteRange, GetRequest};
 
 /// Unit of the ciphertext digests: what a random read fetches at least.
 pub const CHUNK: u64 = 128 << 10;
 /// Unit of a scan's ranged GETs.
 pub const RUN: u64 = 16 * CHUNK;
-/// Ranged GETs of one scan at a time.
-const PARALLEL: usize = 8;
-/// Text that one visit to the CPU pool makes at most, however well the input was compressed.
-const STEP: usize = 8 << 20;
-/// First size of a segment's buffer: a little more than the spacing of the seek points.
-const FIRST: usize = SPACING as usize + (96 << 10);
-/// Less room than this and the buffer grows.
-const PIECE: usize = 16 << 10;
 
 /// Stands for "further than any run": whoever waits for the other task need not wait any longer.
-const STOPPED: u64 = u64::MAX;
+pub(super) const STOPPED: u64 = u64::MAX;
 
 /// How far a scan has come.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
     /// Runs whose digests are known; [`STOPPED`] when verify has failed.
-    verified: u64,
+    pub(super) verified: u64,
     /// Runs that the decoder is through with; [`STOPPED`] when it has failed.
-    consumed: u64,
+    pub(super) consumed: u64,
     /// Text may be handed out (the tag has held, or `--verify stream`).
-    released: bool,
+    pub(super) released: bool,
     /// Bytes of text that are readable once released.
-    decoded: u64,
+    pub(super) decoded: u64,
     /// The end: the exact size, or why there is none.
     pub done: Option<Result<u64>>,
 }
@@ -62,14 +48,14 @@ type Load = SharedFuture<BoxFuture<'static, Result<Bytes>>>;
 
 pub struct Scan {
     number: u64,
-    object: Listed,
-    shared: Arc<Shared>,
-    head: Arc<Head>,
-    digests: RwLock<Vec<[u8; 32]>>,
-    segments: RwLock<Segments>,
-    progress: watch::Sender<Progress>,
+    pub(super) object: Listed,
+    pub(super) shared: Arc<Shared>,
+    pub(super) head: Arc<Head>,
+    pub(super) digests: RwLock<Vec<[u8; 32]>>,
+    pub(super) segments: RwLock<Segments>,
+    pub(super) progress: watch::Sender<Progress>,
     /// End of the furthest read so far: what the decoder keeps text for.
-    reader: AtomicU64,
+    pub(super) reader: AtomicU64,
     loads: Mutex<std::collections::HashMap<u64, Load>>,
     reserved: AtomicUsize,
 }
@@ -227,7 +213,7 @@ impl Scan {
     }
 
     /// Ciphertext of a range that verify has passed, from the cache or fetched again and compared with its digests.
-    async fn ciphertext(&self, range: Range<u64>) -> Result<Bytes> {
+    pub(super) async fn ciphertext(&self, range: Range<u64>) -> Result<Bytes> {
         let run = range.start / RUN;
         if let Some(bytes) = self.shared.cache.get(self.key(Part::Run(run as u32))) {
             let base = run * RUN;
@@ -252,7 +238,7 @@ impl Scan {
     }
 
     /// The part `range` of the gzip stream; `cipher` is what covers it.
-    fn decrypt(&self, range: Range<u64>, cipher: &[u8]) -> Result<Vec<u8>> {
+    pub(super) fn decrypt(&self, range: Range<u64>, cipher: &[u8]) -> Result<Vec<u8>> {
         let mut buf = cipher.to_vec();
         let plain = self.head.content.decrypt(range, self.head.total, &mut buf)?;
         buf.truncate(plain.end);
@@ -260,7 +246,7 @@ impl Scan {
         Ok(buf)
     }
 
-    async fn fetch(&self, range: Range<u64>) -> Result<Bytes> {
+    pub(super) async fn fetch(&self, range: Range<u64>) -> Result<Bytes> {
         let request = GetRequest {
             key: self.object.key.clone(),
             pin: self.head.pin.clone(),
@@ -279,153 +265,8 @@ impl Scan {
         Ok(got.bytes)
     }
 
-    async fn run(self: &Arc<Self>, body: Option<Bytes>) -> Result<u64> {
-        let verify = async {
-            let result = self.verify(body).await;
-            if result.is_err() {
-                self.progress.send_modify(|p| p.verified = STOPPED);
-            }
-            result
-        };
-        let decode = async {
-            let result = self.decode().await;
-            self.progress.send_modify(|p| p.consumed = STOPPED);
-            result
-        };
-        let (verified, decoded) = futures::join!(verify, decode);
-        // A tag that does not hold says more than the gzip error that follows from it.
-        verified?;
-        decoded
-    }
-
-    async fn verify(self: &Arc<Self>, body: Option<Bytes>) -> Result<()> {
-        let total = self.head.total;
-        let runs = total.div_ceil(RUN);
-        let mut verifier = self.head.content.verifier(total)?;
-        let fetch = |n: u64| {
-            let body = body.clone();
-            async move {
-                let range = n * RUN..((n + 1) * RUN).min(total);
-                let permit = self.shared.cache.flight(range.end - range.start).await;
-                let bytes = match body {
-                    Some(body) => body.slice(range.start as usize..range.end as usize),
-                    None => self.fetch(range).await?,
-                };
-                Ok::<(OwnedSemaphorePermit, Bytes), Error>((permit, bytes))
-            }
-        };
-        let mut fetches = stream::iter(0..runs).map(fetch).buffered(PARALLEL);
-        let mut n = 0;
-        while let Some(fetched) = fetches.next().await {
-            let (permit, bytes) = fetched?;
-            let input = bytes.clone();
-            let (v, digests) = self
-                .shared
-                .cpu
-                .run(move || {
-                    let digests = digest(&input);
-                    verifier.update(&input);
-                    (verifier, digests)
-                })
-                .await?;
-            verifier = v;
-            self.reserve(digests.len() * 32);
-            self.digests.write().unwrap_or_else(PoisonError::into_inner).extend(digests);
-            drop(permit);
-            self.keep_run(n, bytes).await;
-            n += 1;
-            // The last run counts as verified only when the tag has held: also with `--verify stream` nothing of it
-            // is decoded before.
-            if n < runs {
-                self.progress.send_modify(|p| p.verified = n);
-            }
-        }
-        self.shared.cpu.run(move || verifier.finish()).await??;
-        self.progress.send_modify(|p| {
-            p.verified = runs;
-            p.released = true;
-        });
-        Ok(())
-    }
-
-    /// Keeps a run for the decoder if it is not too far ahead of it. With `--verify stream` it waits instead.
-    async fn keep_run(&self, n: u64, bytes: Bytes) {
-        let share = (self.shared.cache.room() / 3) as u64;
-        let near = |p: &Progress| (n.saturating_sub(p.consumed).saturating_mul(RUN) <= share).then_some(());
-        if self.shared.policy.verify == Verify::Stream && self.wait(near).await.is_err() {
-            return;
-        }
-        if near(&self.progress.borrow()).is_some() {
-            self.shared.cache.insert(self.key(Part::Run(n as u32)), bytes);
-        }
-    }
-
-    async fn decode(self: &Arc<Self>) -> Result<u64> {
-        let total = self.head.total;
-        let mut cutter = Some(Cutter::new()?);
-        for n in 0..total.div_ceil(RUN) {
-            if self.wait(|p| (p.verified > n).then_some(p.verified)).await? == STOPPED {
-                return Err(err!(Kind::Internal, "verification failed")); // verify's own error is the one reported
-            }
-            let gzip = n * RUN..((n + 1) * RUN).min(self.head.gzip_len);
-            if gzip.start >= gzip.end {
-                break;
-            }
-            let cover = self.head.content.cover(gzip.clone(), total);
-            let permit = self.shared.cache.work(RUN + STEP as u64).await;
-            let cipher = self.ciphertext(cover).await?;
-            let scan = Arc::clone(self);
-            let mut input = self.shared.cpu.run(move || scan.decrypt(gzip, &cipher)).await??;
-            let mut used = 0;
-            while used < input.len() {
-                let Some(mut work) = cutter.take() else { break };
-                let result;
-                (work, input, used, result) = self
-                    .shared
-                    .cpu
-                    .run(move || {
-                        let result = work.step(&input, &mut used);
-                        (work, input, used, result)
-                    })
-                    .await?;
-                self.publish(&mut work, false);
-                cutter = Some(work);
-                result?;
-            }
-            drop(permit);
-            self.shared.cache.remove(self.key(Part::Run(n as u32)));
-            self.progress.send_modify(|p| p.consumed = n + 1);
-        }
-        let Some(mut work) = cutter.take() else { return Err(err!(Kind::Internal, "no decoder")) };
-        work.finish()?;
-        self.publish(&mut work, true);
-        if let Some(bytes) = work.decoder.warning() {
-            let key = crate::error::escape(self.object.key.as_bytes());
-            log::warn!("{key}: {bytes} bytes after the gzip stream are no gzip and are left out");
-        }
-        Ok(work.start)
-    }
-
-    /// Makes finished segments readable; all but the last one unless this is the end.
-    fn publish(&self, work: &mut Cutter, end: bool) {
-        let ready = if end { work.ready.len() } else { work.ready.len().saturating_sub(1) };
-        let share = self.shared.cache.room() as u64 / 2;
-        let mut cost = 0;
-        for cut in work.ready.drain(..ready) {
-            let text = cut.start..cut.start + cut.text.len() as u64;
-            // Text that no reader is near is inflated again when somebody comes for it.
-            if text.start < self.reader.load(Ordering::Relaxed) + share {
-                self.shared.cache.insert(self.key(Part::Segment(cut.start)), cut.text);
-            }
-            cost += self.segments.write().unwrap_or_else(PoisonError::into_inner).publish(text, cut.point);
-        }
-        self.reserve(cost);
-        let decoded = self.read_segments(Segments::decoded);
-        self.progress.send_modify(|p| p.decoded = decoded);
-    }
-
     /// Waits until `test` says something. This ends: every request that a scan waits for has its deadline.
-    async fn wait<T>(&self, test: impl Fn(&Progress) -> Option<T>) -> Result<T> {
+    pub(super) async fn wait<T>(&self, test: impl Fn(&Progress) -> Option<T>) -> Result<T> {
         let mut progress = self.progress.subscribe();
         loop {
             if let Some(answer) = test(&progress.borrow_and_update()) {
@@ -448,16 +289,16 @@ impl Scan {
         e.about(&self.object.key)
     }
 
-    fn key(&self, part: Part) -> CacheKey {
+    pub(super) fn key(&self, part: Part) -> CacheKey {
         CacheKey { scan: self.number, part }
     }
 
-    fn reserve(&self, bytes: usize) {
+    pub(super) fn reserve(&self, bytes: usize) {
         self.reserved.fetch_add(bytes, Ordering::Relaxed);
         self.shared.cache.reserve(bytes);
     }
 
-    fn read_segments<T>(&self, look: impl FnOnce(&Segments) -> T) -> T {
+    pub(super) fn read_segments<T>(&self, look: impl FnOnce(&Segments) -> T) -> T {
         look(&self.segments.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -473,74 +314,6 @@ enum Ready {
     Later(Load),
 }
 
-fn digest(bytes: &[u8]) -> Vec<[u8; 32]> {
+pub(super) fn digest(bytes: &[u8]) -> Vec<[u8; 32]> {
     bytes.chunks(CHUNK as usize).map(|chunk| Sha256::digest(chunk).into()).collect()
-}
-
-/// Cuts the decoder's output into segments at its seek points.
-struct Cutter {
-    decoder: Decoder,
-    /// The segment being filled.
-    text: Vec<u8>,
-    start: u64,
-    point: Option<Arc<SeekPoint>>,
-    ready: Vec<Cut>,
-}
-
-struct Cut {
-    start: u64,
-    text: Bytes,
-    point: Option<Arc<SeekPoint>>,
-}
-
-impl Cutter {
-    fn new() -> Result<Self> {
-        Ok(Cutter { decoder: Decoder::new()?, text: Vec::new(), start: 0, point: None, ready: Vec::new() })
-    }
-
-    /// Decodes from `input[*used..]` until it is used up or enough text has been made.
-    fn step(&mut self, input: &[u8], used: &mut usize) -> Result<()> {
-        let mut made = 0;
-        while *used < input.len() && made < STEP {
-            if self.text.capacity() - self.text.len() < PIECE {
-                self.text.reserve(FIRST);
-            }
-            let step = self.decoder.decode_append(input.get(*used..).unwrap_or_default(), &mut self.text)?;
-            *used += step.consumed;
-            made += step.produced;
-            for point in self.decoder.take_points() {
-                self.cut(point);
-            }
-            if step.state == State::Finished {
-                *used = input.len();
-            } else if step.consumed == 0 && step.produced == 0 {
-                return Err(err!(Kind::Internal, "the decoder makes no progress"));
-            }
-        }
-        Ok(())
-    }
-
-    fn cut(&mut self, point: SeekPoint) {
-        let at = (point.out - self.start) as usize;
-        if at == 0 {
-            return; // an empty segment; the point before serves as well
-        }
-        let rest = self.text.split_off(at);
-        let text = std::mem::replace(&mut self.text, rest);
-        self.ready.push(Cut { start: self.start, text: text.into(), point: self.point.take() });
-        self.start = point.out;
-        self.point = Some(Arc::new(point));
-    }
-
-    /// The end of the stream: the rest is the last segment.
-    fn finish(&mut self) -> Result<()> {
-        self.decoder.finish()?;
-        if !self.text.is_empty() {
-            let text = std::mem::take(&mut self.text);
-            let start = self.start;
-            self.start += text.len() as u64;
-            self.ready.push(Cut { start, text: text.into(), point: self.point.take() });
-        }
-        Ok(())
-    }
 }

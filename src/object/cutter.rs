@@ -1,0 +1,96 @@
+//! Cuts the decoder's output into segments at its seek points.
+//!
+//! Invariant: the texts of all cuts, in order, are the output; each begins at its point's offset.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::err;
+use crate::error::{Kind, Result};
+use crate::gunzip::{Decoder, SPACING, SeekPoint, State};
+
+/// Text that one visit to the CPU pool makes at most, however well the input was compressed.
+pub const STEP: usize = 8 << 20;
+/// First size of a segment's buffer: a little more than the spacing of the seek points.
+const FIRST: usize = SPACING as usize + (96 << 10);
+/// Less room than this and the buffer grows.
+const PIECE: usize = 16 << 10;
+
+pub struct Cutter {
+    decoder: Decoder,
+    /// The segment being filled.
+    text: Vec<u8>,
+    start: u64,
+    point: Option<Arc<SeekPoint>>,
+    /// Finished segments, for the caller to take.
+    pub ready: Vec<Cut>,
+}
+
+pub struct Cut {
+    pub start: u64,
+    pub text: Bytes,
+    pub point: Option<Arc<SeekPoint>>,
+}
+
+impl Cutter {
+    pub fn new() -> Result<Self> {
+        Ok(Cutter { decoder: Decoder::new()?, text: Vec::new(), start: 0, point: None, ready: Vec::new() })
+    }
+
+    /// Decodes from `input[*used..]` until it is used up or enough text has been made.
+    pub fn step(&mut self, input: &[u8], used: &mut usize) -> Result<()> {
+        let mut made = 0;
+        while *used < input.len() && made < STEP {
+            if self.text.capacity() - self.text.len() < PIECE {
+                self.text.reserve(FIRST);
+            }
+            let step = self.decoder.decode_append(input.get(*used..).unwrap_or_default(), &mut self.text)?;
+            *used += step.consumed;
+            made += step.produced;
+            for point in self.decoder.take_points() {
+                self.cut(point);
+            }
+            if step.state == State::Finished {
+                *used = input.len();
+            } else if step.consumed == 0 && step.produced == 0 {
+                return Err(err!(Kind::Internal, "the decoder makes no progress"));
+            }
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self, point: SeekPoint) {
+        let at = (point.out - self.start) as usize;
+        if at == 0 {
+            return; // an empty segment; the point before serves as well
+        }
+        let rest = self.text.split_off(at);
+        let text = std::mem::replace(&mut self.text, rest);
+        self.ready.push(Cut { start: self.start, text: text.into(), point: self.point.take() });
+        self.start = point.out;
+        self.point = Some(Arc::new(point));
+    }
+
+    /// The end of the stream: the rest is the last segment.
+    pub fn finish(&mut self) -> Result<()> {
+        self.decoder.finish()?;
+        if !self.text.is_empty() {
+            let text = std::mem::take(&mut self.text);
+            let start = self.start;
+            self.start += text.len() as u64;
+            self.ready.push(Cut { start, text: text.into(), point: self.point.take() });
+        }
+        Ok(())
+    }
+
+    /// Bytes of text cut so far; after [`Cutter::finish`] all of it.
+    pub fn len(&self) -> u64 {
+        self.start
+    }
+
+    /// Bytes after the last member that were left out.
+    pub fn warning(&self) -> Option<u64> {
+        self.decoder.warning()
+    }
+}
