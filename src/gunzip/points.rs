@@ -16,8 +16,10 @@ use super::raw::{RawInflate, STATE_COST, WINDOW};
 use crate::err;
 use crate::error::{Kind, Result};
 
-/// Bytes of plaintext after which the next block boundary becomes a point. Measured on 500 MB of Docker JSON: see
-/// `docs/BENCHMARKS.md`.
+/// Bytes of plaintext after which the next block boundary becomes a point.
+///
+/// Measured on 500 MB of Docker JSON (gzip -6, one core; time over inflate with CRC-32, memory of the points, p50 of a
+/// 4 KiB read): 512 KiB +8 %, 17 MB/GB, 0.24 ms; 1 MiB +5 %, 8.8 MB/GB, 0.44 ms; 2 MiB +2 %, 4.4 MB/GB, 0.90 ms.
 pub const SPACING: u64 = 1 << 20;
 
 /// The most plaintext between two points, in bytes. Just above the 4,226,814 bytes (16,383 symbols of 258) that one
@@ -184,7 +186,7 @@ impl Recorder {
     }
 
     /// How far to inflate next from plaintext offset `out`: at most so many bytes, and whether to stop at a block's
-    /// end. To stop costs speed (3 to 9 % overall if asked for always), so it is asked for only when a point is due.
+    /// end. Stopping at every block would cost 23 %, so it is asked for only when a point is due.
     pub fn plan(&self, out: u64) -> (usize, bool) {
         let due = self.is_due(out);
         let left = if due { LONGEST_SEGMENT } else { SPACING } - (out - self.last).min(LONGEST_SEGMENT);

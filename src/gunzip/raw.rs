@@ -352,6 +352,6 @@ mod tests {
             assert_eq!(out.filled(), &b"ababa"[..room.min(5)]);
         });
         assert_eq!(&vec[..8], b"xxxxxxab");
-        assert_eq!(Out::append(&mut Vec::new(), |out| out.is_full()), true);
+        assert!(Out::append(&mut Vec::new(), |out| out.is_full()));
     }
 }

@@ -291,9 +291,8 @@ impl Decoder {
         if step.stream_end {
             self.phase = Phase::Trailer([0; 8], 0);
         } else if step.at_block_boundary {
-            if let Some(recorder) = &mut self.recorder
-                && recorder.is_due(self.out)
-            {
+            // Asked for only by a recorder, and only when a point is due.
+            if let Some(recorder) = &mut self.recorder {
                 // The byte that the next block shares with this one is consumed; resuming starts with it.
                 let (shared, skip) = if step.unused_bits == 0 { (0, 0) } else { (1, 8 - step.unused_bits) };
                 recorder.block(&self.raw, self.out, self.input - shared, skip)?;

@@ -16,6 +16,8 @@ pub const STEP: usize = 8 << 20;
 const FIRST: usize = SPACING as usize + (96 << 10);
 /// Less room than this and the buffer grows.
 const PIECE: usize = 16 << 10;
+/// The decoder stops without progress at a seek point and ahead of an error, never for longer.
+pub const MOST_IDLE: u32 = 4;
 
 pub struct Cutter {
     decoder: Decoder,
@@ -38,12 +40,13 @@ impl Cutter {
         Ok(Cutter { decoder: Decoder::new()?, text: Vec::new(), start: 0, point: None, ready: Vec::new() })
     }
 
-    /// Decodes from `input[*used..]` until it is used up or enough text has been made.
-    pub fn step(&mut self, input: &[u8], used: &mut usize) -> Result<()> {
+    /// Decodes from `input[*used..]` until nothing more comes of it, or enough text has been made (false).
+    pub fn step(&mut self, input: &[u8], used: &mut usize) -> Result<bool> {
         let mut made = 0;
-        while *used < input.len() && made < STEP {
+        let mut idle = 0;
+        while made < STEP {
             if self.text.capacity() - self.text.len() < PIECE {
-                self.text.reserve(FIRST);
+                self.text.reserve_exact(FIRST);
             }
             let step = self.decoder.decode_append(input.get(*used..).unwrap_or_default(), &mut self.text)?;
             *used += step.consumed;
@@ -51,13 +54,16 @@ impl Cutter {
             for point in self.decoder.take_points() {
                 self.cut(point);
             }
-            if step.state == State::Finished {
-                *used = input.len();
-            } else if step.consumed == 0 && step.produced == 0 {
+            // What follows the stream is fed to the end too, so that the warning can count it.
+            if step.state == State::NeedInput || (step.state == State::Finished && *used >= input.len()) {
+                return Ok(true);
+            }
+            idle = if step.consumed + step.produced == 0 { idle + 1 } else { 0 };
+            if idle > MOST_IDLE {
                 return Err(err!(Kind::Internal, "the decoder makes no progress"));
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     fn cut(&mut self, point: SeekPoint) {
@@ -66,7 +72,8 @@ impl Cutter {
             return; // an empty segment; the point before serves as well
         }
         let rest = self.text.split_off(at);
-        let text = std::mem::replace(&mut self.text, rest);
+        let mut text = std::mem::replace(&mut self.text, rest);
+        text.shrink_to_fit();
         self.ready.push(Cut { start: self.start, text: text.into(), point: self.point.take() });
         self.start = point.out;
         self.point = Some(Arc::new(point));
@@ -76,7 +83,8 @@ impl Cutter {
     pub fn finish(&mut self) -> Result<()> {
         self.decoder.finish()?;
         if !self.text.is_empty() {
-            let text = std::mem::take(&mut self.text);
+            let mut text = std::mem::take(&mut self.text);
+            text.shrink_to_fit();
             let start = self.start;
             self.start += text.len() as u64;
             self.ready.push(Cut { start, text: text.into(), point: self.point.take() });

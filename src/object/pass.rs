@@ -126,7 +126,8 @@ impl Scan {
             let scan = Arc::clone(self);
             let mut input = self.shared.cpu.run(move || scan.decrypt(gzip, &cipher)).await??;
             let mut used = 0;
-            while used < input.len() {
+            let mut drained = false;
+            while !drained {
                 let Some(mut work) = cutter.take() else { break };
                 let result;
                 (work, input, used, result) = self
@@ -139,7 +140,7 @@ impl Scan {
                     .await?;
                 self.publish(&mut work, false);
                 cutter = Some(work);
-                result?;
+                drained = result?;
             }
             drop(permit);
             self.shared.cache.remove(self.key(Part::Run(n as u32)));

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::cache::{CacheKey, Part};
+use super::cutter::MOST_IDLE;
 use super::head::{Head, unauthenticated_damage};
 use super::segment::{Recipe, Segments};
 use super::{Listed, Shared, Verify};
@@ -198,12 +199,13 @@ impl Scan {
                 let start = SeekPoint::start();
                 let mut decoder = Resumed::new(recipe.point.as_deref().unwrap_or(&start))?;
                 let mut text = Vec::with_capacity(len);
-                let mut used = 0;
+                let (mut used, mut idle) = (0, 0);
                 while text.len() < len {
                     let rest = gzip.get(used..).unwrap_or_default();
                     let step = decoder.decode_append(rest, &mut text)?;
                     used += step.consumed;
-                    if step.consumed == 0 && step.produced == 0 {
+                    idle = if step.consumed + step.produced == 0 { idle + 1 } else { 0 };
+                    if idle > MOST_IDLE {
                         return Err(err!(Kind::Internal, "a segment ended early at {} of {len} bytes", text.len()));
                     }
                 }

@@ -186,6 +186,10 @@ impl Server {
         self.state.delete(key);
     }
 
+    pub fn keys(&self) -> Vec<String> {
+        self.state.objects.lock().unwrap().keys().cloned().collect()
+    }
+
     /// Requests since the start, or since [`Server::forget`].
     pub fn requests(&self) -> Vec<Seen> {
         self.state.seen.lock().unwrap().clone()

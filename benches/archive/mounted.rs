@@ -1,0 +1,62 @@
+//! The real binary, mounted on a temporary folder.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::s3;
+
+pub struct Mounted {
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Mounted {
+    pub fn new(endpoint: &str, key_file: &Path, options: &[&str]) -> Mounted {
+        let folder = tempfile::tempdir().unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_logarchivefs"))
+            .args(["mount", s3::BUCKET])
+            .arg(folder.path())
+            .args(["--endpoint-url", endpoint, "--region", s3::REGION, "--key-file"])
+            .arg(key_file)
+            .args(options)
+            .env("AWS_ACCESS_KEY_ID", s3::ACCESS_KEY)
+            .env("AWS_SECRET_ACCESS_KEY", s3::SECRET_KEY)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mounted = Mounted { child, folder };
+        let shown = mounted.path().to_str().unwrap().to_owned();
+        while !std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&shown) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        mounted
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The one file of the archive below `stack`.
+    pub fn file(&self, stack: &str) -> PathBuf {
+        let mut path = self.path().join(stack);
+        while path.is_dir() {
+            path = std::fs::read_dir(&path).unwrap().next().unwrap().unwrap().path();
+        }
+        path
+    }
+
+    /// Peak resident memory in KiB.
+    pub fn peak_rss(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+        line.split_whitespace().next()?.parse().ok()
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        Command::new("fusermount3").args(["-u", "-z"]).arg(self.path()).status().ok();
+        self.child.wait().ok();
+    }
+}
