@@ -13,8 +13,10 @@ use crate::key::{LogKey, NotALog, Time};
 use crate::store::Entry;
 
 /// A log object as a file of the tree.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Item {
+    /// Where it is among its resource's items, in the order of the folders.
+    pub place: usize,
     pub key: Box<str>,
     pub name: Box<str>,
     pub size: u64,
@@ -23,6 +25,15 @@ pub struct Item {
     pub modified: Time,
     pub storage_class: Option<Arc<str>>,
 }
+
+impl PartialEq for Item {
+    /// The same version of the same object under the same name, wherever the listing has it.
+    fn eq(&self, other: &Item) -> bool {
+        self.key == other.key && self.etag == other.etag && self.name == other.name
+    }
+}
+
+impl Eq for Item {}
 
 impl Item {
     /// The parsed key. `None` cannot be: only keys that parse become items.
@@ -150,6 +161,7 @@ impl ResourceTree {
                     links.entry((container.clone(), Day::Dated(later))).or_default().push((tree.items.len(), day));
                 }
                 tree.items.push(Arc::new(Item {
+                    place: tree.items.len(),
                     key: key.into(),
                     name: name.into(),
                     size: entry.size,

@@ -6,6 +6,7 @@
 
 mod attr;
 mod node;
+mod walk;
 mod xattr;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use bytes::Bytes;
 pub use attr::{Attr, Kind as NodeKind, Look, NAMES};
 pub use node::Ino;
 use node::{Dir, Node, Nodes};
+use walk::Walk;
 
 use crate::catalog::names::Day;
 use crate::catalog::{Catalog, DayEntry, Item};
@@ -29,13 +31,18 @@ pub struct Fs {
     objects: Objects,
     look: Look,
     nodes: Nodes,
+    /// How each resource's files are being asked for.
+    walks: Mutex<HashMap<Place, Walk>>,
     files: Handles<OpenFile>,
     folders: Handles<Vec<DirEntry>>,
 }
 
+/// Stack and resource.
+type Place = (Arc<str>, Arc<str>);
+
 struct OpenFile {
     file: Arc<LogFile>,
-    place: (Arc<str>, Arc<str>),
+    place: Place,
     /// End of the last read: where a sequential reader goes on.
     last: AtomicU64,
 }
@@ -72,7 +79,8 @@ pub struct Totals {
 impl Fs {
     pub fn new(catalog: Catalog, objects: Objects, look: Look) -> Self {
         let nodes = Nodes::new(catalog.bucket());
-        Fs { catalog, objects, look, nodes, files: Handles::default(), folders: Handles::default() }
+        let (walks, files, folders) = Default::default();
+        Fs { catalog, objects, look, nodes, walks, files, folders }
     }
 
     pub fn catalog(&self) -> &Catalog {
@@ -89,6 +97,9 @@ impl Fs {
         // Every name of the tree is UTF-8.
         let name = std::str::from_utf8(name).map_err(|_| not_found())?;
         let node = self.child(&dir, name).await?;
+        if let Node::File(item, stack, resource) = &node {
+            self.fetch_ahead(item, stack, resource).await?;
+        }
         let size_first = self.attr_of(Ino::ROOT, &node).await?;
         let ino = self.nodes.remember(node);
         Ok(Attr { ino, ..size_first })
@@ -201,6 +212,27 @@ impl Fs {
                 Ok(self.look.file(ino, item, &size))
             }
         }
+    }
+
+    /// Asks for the heads (and, of small files, the text) of the files that a walk is going to ask for next.
+    async fn fetch_ahead(&self, item: &Item, stack: &Arc<str>, resource: &Arc<str>) -> Result<()> {
+        let tree = self.catalog.tree(stack, resource).await?;
+        let place = (Arc::clone(stack), Arc::clone(resource));
+        let ahead = {
+            let mut walks = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
+            walks.entry(place).or_default().step(item.place, tree.items().len())
+        };
+        for next in tree.items().get(ahead).unwrap_or_default() {
+            let file = self.log_file(next);
+            // A failure is found again, and told, by whoever asks for this file.
+            tokio::spawn(async move { file.size().await.map(drop) });
+        }
+        Ok(())
+    }
+
+    /// Files that were fetched ahead and that nobody asked for.
+    pub fn wasted(&self) -> u64 {
+        self.walks.lock().unwrap_or_else(PoisonError::into_inner).values().map(Walk::wasted).sum()
     }
 
     /// A listing that showed an object which is gone or replaced is out of date.
