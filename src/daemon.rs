@@ -72,6 +72,19 @@ pub fn harden() {
     }
 }
 
+/// Has the allocator give memory back: text comes and goes in pieces of a mebibyte on many threads, and glibc's own
+/// defaults would keep half as much again in its arenas.
+pub fn tame_allocator() {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: mallopt takes two integers and is called before any other thread starts. A refusal changes nothing.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, 512 << 10);
+            libc::mallopt(libc::M_ARENA_MAX, 4);
+        }
+    }
+}
+
 /// The user that we run as.
 pub fn uid() -> u32 {
     // SAFETY: geteuid takes nothing, touches no memory and always succeeds.

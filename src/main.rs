@@ -11,6 +11,7 @@ fn main() -> ExitCode {
     // First, while there is one thread and nothing secret yet.
     let env_keys = keysource::take_env_keys();
     daemon::harden();
+    daemon::tame_allocator();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {

@@ -11,7 +11,7 @@ mod xattr;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
@@ -33,6 +33,8 @@ pub struct Fs {
     nodes: Nodes,
     /// How each resource's files are being asked for.
     walks: Mutex<HashMap<Place, Walk>>,
+    /// Where text goes that the kernel will ask for; set once there is a kernel.
+    pages: OnceLock<Arc<dyn Pages>>,
     files: Handles<OpenFile>,
     folders: Handles<Vec<DirEntry>>,
 }
@@ -51,6 +53,12 @@ impl Drop for OpenFile {
     fn drop(&mut self) {
         self.file.close();
     }
+}
+
+/// The page cache of whoever asks.
+pub trait Pages: Send + Sync {
+    /// Puts `text` at `offset` of the file `ino`. False: it cannot be had there, do not go on.
+    fn store(&self, ino: Ino, offset: u64, text: &[u8]) -> bool;
 }
 
 /// One entry of a folder, as `readdir` shows it.
@@ -79,8 +87,14 @@ pub struct Totals {
 impl Fs {
     pub fn new(catalog: Catalog, objects: Objects, look: Look) -> Self {
         let nodes = Nodes::new(catalog.bucket());
-        let (walks, files, folders) = Default::default();
-        Fs { catalog, objects, look, nodes, walks, files, folders }
+        let (walks, pages, files, folders) = Default::default();
+        Fs { catalog, objects, look, nodes, walks, pages, files, folders }
+    }
+
+    /// Has the text of files that are waited for put into `pages` while they are scanned.
+    pub fn fill(&self, pages: Arc<dyn Pages>) {
+        // A second kernel there is not.
+        self.pages.set(pages).ok();
     }
 
     pub fn catalog(&self) -> &Catalog {
@@ -111,7 +125,30 @@ impl Fs {
 
     pub async fn getattr(&self, ino: Ino) -> Result<Attr> {
         let node = self.node(ino)?;
+        if let Node::File(item, ..) = &*node {
+            let file = self.log_file(item);
+            if file.is_open() {
+                return self.getattr_open(ino, &node, file).await;
+            }
+        }
         self.attr_of(ino, &node).await
+    }
+
+    /// Attributes of a file that somebody has open: they are exact, so they wait for the scan.
+    ///
+    /// A program that asks for them (`cat`, `wc`, `cp` do, right after `open`) is going to read from the start: meanwhile
+    /// the text goes to the kernel's page cache, so that the wait is not lost. And a file that turns out to be unreadable
+    /// is an error here: the size 0 that a closed one shows would look like a clean end of file.
+    async fn getattr_open(&self, ino: Ino, node: &Node, file: Arc<LogFile>) -> Result<Attr> {
+        if let (Some(pages), None) = (self.pages.get(), file.proven_size()) {
+            let (pages, file) = (Arc::clone(pages), Arc::clone(&file));
+            tokio::spawn(async move { file.follow(move |offset, text| pages.store(ino, offset, &text)).await });
+        }
+        let attr = self.attr_of(ino, node).await?;
+        match file.verdict() {
+            Some(e) => Err(e),
+            None => Ok(attr),
+        }
     }
 
     pub fn readlink(&self, ino: Ino) -> Result<String> {

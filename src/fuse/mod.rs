@@ -9,13 +9,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fuser::{Config, MountOption, Session, SessionACL};
+use fuser::{Config, INodeNo, MountOption, Notifier, Session, SessionACL};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::err;
 use crate::error::{Kind, Result};
-use crate::fs::Fs;
+use crate::fs::{Fs, Ino, Pages};
 
 #[derive(Clone, Debug)]
 pub struct MountOptions {
@@ -47,9 +47,10 @@ pub fn mount(fs: Arc<Fs>, path: &Path, options: &MountOptions, runtime: Handle) 
     ];
     config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
     config.n_threads = Some(options.threads.max(1));
-    let adapter = adapter::Adapter::new(fs, runtime);
+    let adapter = adapter::Adapter::new(Arc::clone(&fs), runtime);
     let session =
         Session::new(adapter, path, &config).and_then(Session::spawn).map_err(|e| explain(e, path, options))?;
+    fs.fill(Arc::new(KernelPages(session.notifier())));
     let (end, ended) = watch::channel(false);
     // Joining also keeps fuser's own handle on the mount alive: it would unmount when dropped.
     std::thread::Builder::new()
@@ -89,6 +90,15 @@ impl Drop for Mounted {
         if let Err(e) = self.detach() {
             log::error!("{e}");
         }
+    }
+}
+
+/// The kernel's page cache of this mount.
+struct KernelPages(Notifier);
+
+impl Pages for KernelPages {
+    fn store(&self, ino: Ino, offset: u64, text: &[u8]) -> bool {
+        self.0.store(INodeNo(ino.0), offset, text).is_ok()
     }
 }
 

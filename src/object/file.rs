@@ -1,6 +1,6 @@
 //! One object version as a file: its head, its scan, its size and what is known of its authenticity.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -18,6 +18,8 @@ pub struct LogFile {
     head: OnceCell<Result<Arc<Head>>>,
     scan: Mutex<Option<Arc<Scan>>>,
     handles: AtomicU32,
+    /// Somebody follows the scan for the kernel's page cache.
+    followed: AtomicBool,
 }
 
 /// What `stat` may say.
@@ -42,7 +44,14 @@ pub enum Auth {
 
 impl LogFile {
     pub(super) fn new(shared: Arc<Shared>, object: Listed) -> Arc<Self> {
-        Arc::new(LogFile { shared, object, head: OnceCell::new(), scan: Mutex::new(None), handles: AtomicU32::new(0) })
+        Arc::new(LogFile {
+            shared,
+            object,
+            head: OnceCell::new(),
+            scan: Mutex::new(None),
+            handles: AtomicU32::new(0),
+            followed: AtomicBool::new(false),
+        })
     }
 
     pub fn object(&self) -> &Listed {
@@ -85,6 +94,36 @@ impl LogFile {
         self.scan().await?.read(offset, len).await
     }
 
+    pub fn is_open(&self) -> bool {
+        self.handles.load(Ordering::Relaxed) > 0
+    }
+
+    /// Hands the text to `sink`, piece by piece in order, as the running scan releases it; ends with the scan, with the
+    /// last handle, when `sink` says false, and where text is no longer at hand. One follower at a time.
+    pub async fn follow<F>(&self, mut sink: F)
+    where
+        F: FnMut(u64, Bytes) -> bool + Send + 'static,
+    {
+        if self.followed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if let Ok(scan) = self.scan().await {
+            let mut offset = 0;
+            while let Some(text) = scan.next_released(offset).await {
+                let at = offset;
+                offset += text.len() as u64;
+                // The kernel may have to wait for one of its own pages: not on a thread of the runtime.
+                let stored = tokio::task::spawn_blocking(move || (sink(at, text), sink)).await;
+                let Ok((more, back)) = stored else { break };
+                sink = back;
+                if !more || !self.is_open() {
+                    break;
+                }
+            }
+        }
+        self.followed.store(false, Ordering::Relaxed);
+    }
+
     /// Says that reads go on behind `offset`.
     pub async fn read_ahead(&self, offset: u64) -> Result<()> {
         self.scan().await?.read_ahead(offset);
@@ -101,7 +140,7 @@ impl LogFile {
         let hint = head.size_hint.filter(|_| {
             self.shared.policy.sizes == Sizes::Hint
                 && self.object.size > SMALL
-                && self.handles.load(Ordering::Relaxed) == 0
+                && !self.is_open()
                 && self.outcome().is_none()
         });
         if let Some(hint) = hint {

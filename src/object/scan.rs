@@ -124,6 +124,24 @@ impl Scan {
         Ok(out.into())
     }
 
+    /// The released text from `offset` to the end of its segment, once the scan has come there. None at the end, after a
+    /// failure, and where the cache has let go of it.
+    pub async fn next_released(&self, offset: u64) -> Option<Bytes> {
+        let there = |p: &Progress| match &p.done {
+            _ if p.released && p.decoded > offset => Some(true),
+            Some(_) => Some(false),
+            None => None,
+        };
+        if !self.wait(there).await.ok()? {
+            return None;
+        }
+        self.reader.fetch_max(offset, Ordering::Relaxed);
+        let start = self.read_segments(|s| s.start_of(s.find(offset)?))?;
+        let text = self.shared.cache.get(self.key(Part::Segment(start)))?;
+        let from = (offset - start) as usize;
+        (from < text.len()).then(|| text.slice(from..))
+    }
+
     /// Has segments behind `offset` inflated before they are asked for, as many as there are cores.
     pub fn read_ahead(self: &Arc<Self>, offset: u64) {
         if !matches!(&*self.progress.borrow(), Progress { done: Some(Ok(_)), .. }) {

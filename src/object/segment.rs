@@ -56,6 +56,10 @@ impl Segments {
         self.starts.partition_point(|s| s.out <= offset).checked_sub(1)
     }
 
+    pub fn start_of(&self, index: usize) -> Option<u64> {
+        self.starts.get(index).map(|s| s.out)
+    }
+
     /// `gzip_len` bounds the last segment.
     pub fn recipe(&self, index: usize, gzip_len: u64) -> Option<Recipe> {
         let start = self.starts.get(index)?;

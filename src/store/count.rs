@@ -87,7 +87,7 @@ impl<S: Store> Store for Count<S> {
         self.gets.fetch_add(1, Relaxed);
         let before = part.have();
         let result = self.inner.fetch(req, part).await;
-        self.bytes.fetch_add((part.have() - before) as u64, Relaxed);
+        self.bytes.fetch_add(part.have().saturating_sub(before) as u64, Relaxed);
         self.outcome(result)
     }
 }

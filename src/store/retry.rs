@@ -79,7 +79,9 @@ struct Attempts {
 
 impl Attempts {
     fn new(most: Duration) -> Self {
-        Attempts { until: Instant::now() + most, most, n: 0, last: None }
+        // A deadline beyond the clock's range is no deadline; a year is one that nobody will see.
+        let until = Instant::now() + most.min(Duration::from_secs(365 * 86_400));
+        Attempts { until, most, n: 0, last: None }
     }
 
     /// Runs one attempt within the deadline.

@@ -40,6 +40,8 @@ pub struct Seen {
     pub query: String,
     pub range: Option<String>,
     pub if_match: Option<String>,
+    /// `x-amz-date`, the time of the signature.
+    pub signed: Option<String>,
 }
 
 impl Seen {
@@ -66,7 +68,7 @@ pub enum Reply {
 impl Reply {
     pub fn error(status: u16, code: &str) -> Reply {
         let xml = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>told to</Message></Error>");
-        Reply::Canned { status, headers: vec![("x-amz-request-id", "REQ\u{7f}1".into())], body: xml.into() }
+        Reply::Canned { status, headers: vec![("x-amz-request-id", "REQUEST0".into())], body: xml.into() }
     }
 }
 
@@ -248,6 +250,7 @@ async fn answer(req: Request<Incoming>, s3: S3Service, state: Arc<State>) -> Res
         query: req.uri().query().unwrap_or_default().to_owned(),
         range: header("range"),
         if_match: header("if-match"),
+        signed: header("x-amz-date"),
     };
     let credential = header("authorization").and_then(|a| Some(a.split_once("Credential=")?.1.to_owned()));
     let region = credential.and_then(|c| c.split('/').nth(2).map(str::to_owned));
@@ -283,7 +286,12 @@ async fn answer(req: Request<Incoming>, s3: S3Service, state: Arc<State>) -> Res
     let body = if stall {
         StreamingBlob::wrap(first.chain(stream::pending::<std::io::Result<Bytes>>()))
     } else {
-        StreamingBlob::wrap(first.chain(stream::iter([Err(std::io::Error::other("told to break off"))])))
+        // hyper sends what it has when the body pauses; without the pause it would drop it with the connection.
+        let end = stream::once(async {
+            tokio::task::yield_now().await;
+            Err(std::io::Error::other("told to break off"))
+        });
+        StreamingBlob::wrap(first.chain(end))
     };
     Ok(Response::from_parts(head, Body::from(body)))
 }

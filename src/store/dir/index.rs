@@ -4,13 +4,14 @@
 //! and not trusted: a forged one lists from where it says, below the prefix asked for.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::meta::Meta;
 use super::{io_error, name};
 use crate::err;
-use crate::error::{Kind, Result, escape};
+use crate::error::{Error, Kind, Result, escape};
 use crate::store::{Entry, ListRequest, Page, Timestamp, bare_etag};
 
 const MOST_IN_PAGE: i32 = 1000;
@@ -31,10 +32,10 @@ impl Index {
         let mut foreign = (0, String::new());
         let mut todo = vec![(objects.to_path_buf(), String::new())];
         while let Some((folder, above)) = todo.pop() {
-            let time = changed(&folder).map_err(|e| io_error(&e))?;
-            for item in fs::read_dir(&folder).map_err(|e| io_error(&e))? {
-                let item = item.map_err(|e| io_error(&e))?;
-                let kind = item.file_type().map_err(|e| io_error(&e))?;
+            let time = changed(&folder).map_err(|e| failed(&e))?;
+            for item in fs::read_dir(&folder).map_err(|e| failed(&e))? {
+                let item = item.map_err(|e| failed(&e))?;
+                let kind = item.file_type().map_err(|e| failed(&e))?;
                 let os_name = item.file_name();
                 let known = os_name.to_str().and_then(|text| {
                     if text.starts_with('.') || kind.is_file() && text.ends_with(name::META) {
@@ -66,9 +67,8 @@ impl Index {
 
     /// Nothing has been added, removed or replaced since.
     pub fn is_fresh(&self) -> bool {
-        self.folders
-            .iter()
-            .all(|(folder, time)| changed(folder).is_ok_and(|now| now == *time) && *time + SETTLED < self.scanned)
+        let settled = |time: &SystemTime| time.checked_add(SETTLED).is_some_and(|t| t < self.scanned);
+        self.folders.iter().all(|(folder, time)| settled(time) && changed(folder).is_ok_and(|now| now == *time))
     }
 
     pub fn page(&self, below: &str, req: &ListRequest) -> Result<Page> {
@@ -109,6 +109,13 @@ impl Index {
     }
 }
 
+fn failed(e: &io::Error) -> Error {
+    match e.kind() {
+        io::ErrorKind::NotFound => err!(Kind::Storage, "sealed copy: a folder vanished while it was listed"),
+        _ => io_error(e),
+    }
+}
+
 fn entry(key: Vec<u8>, path: &Path, stat: &fs::Metadata) -> Entry {
     let described = std::str::from_utf8(&key).ok().and_then(|key| Meta::read(path, key).ok());
     let time = described.as_ref().and_then(|m| m.time().ok());
@@ -117,7 +124,7 @@ fn entry(key: Vec<u8>, path: &Path, stat: &fs::Metadata) -> Entry {
     Entry { key, size: stat.len(), etag, last_modified, storage_class: None }
 }
 
-fn changed(folder: &Path) -> std::io::Result<SystemTime> {
+fn changed(folder: &Path) -> io::Result<SystemTime> {
     fs::symlink_metadata(folder)?.modified()
 }
 

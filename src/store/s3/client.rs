@@ -115,7 +115,8 @@ impl Intercept for NoPlainHttp {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let uri = context.request().uri();
-        if self.allowed || !uri.starts_with("http://") || is_loopback(uri) {
+        let encrypted = uri.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
+        if self.allowed || encrypted || is_loopback(uri) {
             return Ok(());
         }
         let hint = "use https, or allow http explicitly if the network is trusted";

@@ -55,7 +55,9 @@ where
         SdkError::TimeoutError(_) => err!(Kind::Timeout, "no answer from S3: {}", text(e)),
         SdkError::DispatchFailure(d) if d.is_timeout() => err!(Kind::Timeout, "no answer from S3: {}", text(e)),
         SdkError::DispatchFailure(d) if d.is_user() => err!(Kind::Config, "cannot ask S3: {}", text(e)),
-        SdkError::DispatchFailure(d) if d.is_other() && d.as_other().is_none() => local(text(e)),
+        SdkError::DispatchFailure(d) if d.is_other() && d.as_other().is_none() => {
+            local(d.as_connector_error().and_then(StdError::source).map_or_else(|| text(e), text))
+        }
         SdkError::DispatchFailure(_) => err!(Kind::Storage, "cannot reach S3: {}", text(e)),
         SdkError::ConstructionFailure(_) => err!(Kind::Invalid, "no valid S3 request: {}", text(e)),
         _ => err!(Kind::Storage, "cannot read the answer from S3: {}", text(e)),
@@ -68,7 +70,7 @@ where
 fn local(text: String) -> Error {
     let lower = text.to_ascii_lowercase();
     let about = |words: &[&str]| words.iter().any(|w| lower.contains(w));
-    if about(&["no providers in chain", "not loaded", "did not contain"]) {
+    if about(&["no credentials found", "no providers in chain"]) {
         err!(Kind::Config, "no AWS credentials ({text}): {CREDENTIALS}")
     } else if about(&["timed out", "timeout"]) {
         err!(Kind::Timeout, "the AWS credentials took too long ({text}): {CREDENTIALS}")
@@ -174,7 +176,8 @@ pub(super) fn text(e: &dyn StdError) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next = Some(e);
     while let Some(e) = next {
-        let part = e.to_string();
+        // Some have lines of their own.
+        let part = e.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
         if parts.last().is_none_or(|before| !before.contains(&part)) {
             parts.push(part);
         }
