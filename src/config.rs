@@ -65,7 +65,8 @@ pub async fn store(bucket: &str, args: &StoreArgs) -> Result<Arc<dyn Store>> {
             options.endpoint_url = args.endpoint_url.clone();
             options.profile = args.profile.clone();
             options.allow_http = args.allow_http;
-            options.request_deadline = args.request_deadline;
+            // Half of what a call may take: a body that drips gets a second attempt.
+            options.request_deadline = args.request_deadline / 2;
             Arc::new(Retry::new(S3Store::open(options).await?, args.request_deadline))
         }
     };

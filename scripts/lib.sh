@@ -1,0 +1,34 @@
+# shellcheck shell=bash
+# Shared by scripts/demo, scripts/test and .ci/run: what they need from the machine, and how they get it.
+
+say() { printf '==> %s\n' "$*"; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# need COMMAND PACKAGE: notes PACKAGE for install_missing if COMMAND is not there.
+missing=()
+need() { command -v "$1" >/dev/null 2>&1 || missing+=("$2"); }
+
+install_missing() {
+  [ ${#missing[@]} -eq 0 ] && return 0
+  command -v apt-get >/dev/null 2>&1 || die "please install these (or your system's equivalents) and run me again: ${missing[*]}"
+  local as_root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null 2>&1 || die "please run as root: apt-get install ${missing[*]}"
+    as_root=(sudo)
+  fi
+  say "installing with apt-get: ${missing[*]}"
+  "${as_root[@]}" apt-get update -qq
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  missing=()
+}
+
+need_build_tools() {
+  command -v cargo >/dev/null 2>&1 || die "cargo is missing: install Rust from https://rustup.rs (1.94.1 or later)"
+  need cc gcc
+  # aws-lc (TLS) is C and is built with nothing but the compiler.
+  need fusermount3 fuse3
+}
+
+need_fuse() {
+  [ -e /dev/fuse ] || die "/dev/fuse is missing: 'modprobe fuse', or start the container with --device /dev/fuse --cap-add SYS_ADMIN"
+}
