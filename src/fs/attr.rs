@@ -76,7 +76,8 @@ impl Look {
             Size::Exact(size) => (*size, self.file_mode, PROVEN),
             // Nobody may keep a hint: the truth comes with the open.
             Size::Hint(size) => (*size, self.file_mode, Duration::ZERO),
-            Size::Unreadable(_) => (0, 0, NAMES),
+            // Nor this: if the open succeeds all the same (the object was restored), a size of 0 would end the read.
+            Size::Unreadable(_) => (0, 0, Duration::ZERO),
         };
         Attr { ino, kind: Kind::File, size, mtime: mtime(item), mode, uid: self.uid, gid: self.gid, ttl }
     }

@@ -137,18 +137,13 @@ impl Fs {
     /// Attributes of a file that somebody has open: they are exact, so they wait for the scan.
     ///
     /// A program that asks for them (`cat`, `wc`, `cp` do, right after `open`) is going to read from the start: meanwhile
-    /// the text goes to the kernel's page cache, so that the wait is not lost. And a file that turns out to be unreadable
-    /// is an error here: the size 0 that a closed one shows would look like a clean end of file.
+    /// the text goes to the kernel's page cache, so that the wait is not lost.
     async fn getattr_open(&self, ino: Ino, node: &Node, file: Arc<LogFile>) -> Result<Attr> {
         if let (Some(pages), None) = (self.pages.get(), file.proven_size()) {
             let (pages, file) = (Arc::clone(pages), Arc::clone(&file));
             tokio::spawn(async move { file.follow(move |offset, text| pages.store(ino, offset, &text)).await });
         }
-        let attr = self.attr_of(ino, node).await?;
-        match file.verdict() {
-            Some(e) => Err(e),
-            None => Ok(attr),
-        }
+        self.attr_of(ino, node).await
     }
 
     pub fn readlink(&self, ino: Ino) -> Result<String> {

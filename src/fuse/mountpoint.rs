@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::sys;
 use crate::err;
 use crate::error::{Kind, Result};
 
@@ -15,7 +16,8 @@ pub const SUBTYPE: &str = "logarchivefs";
 /// Checks that `path` is a folder that nothing is mounted on; a dead mount of ours is removed first.
 pub fn prepare(path: &Path) -> Result<PathBuf> {
     let shown = path.display();
-    if let Err(e) = std::fs::metadata(path) {
+    // Only the second asks the file system itself: of a daemon that has just died, the kernel still knows attributes.
+    if let Err(e) = std::fs::metadata(path).and_then(|_| sys::statfs(&c_path(path)?)) {
         match e.raw_os_error() {
             Some(libc::ENOTCONN | libc::ECONNABORTED) => {
                 log::warn!("{shown} holds a mount whose daemon has died: removing it");
@@ -74,10 +76,13 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     out
 }
 
+fn c_path(path: &Path) -> io::Result<CString> {
+    Ok(CString::new(path.as_os_str().as_bytes())?)
+}
+
 /// Takes the mount out of the tree even while it is in use (`umount -l`).
 pub fn detach(path: &Path) -> io::Result<()> {
-    let c_path = CString::new(path.as_os_str().as_bytes())?;
-    if super::sys::umount_lazily(&c_path).is_ok() {
+    if sys::umount_lazily(&c_path(path)?).is_ok() {
         return Ok(());
     }
     // Only root may unmount; for everybody else there is the setuid helper.

@@ -16,6 +16,8 @@ pub struct LogFile {
     object: Listed,
     /// The inner error is a verdict; a failure of the storage leaves the cell empty.
     head: OnceCell<Result<Arc<Head>>>,
+    /// The last answer was that the object is archived. Asked again each time: somebody may have restored it.
+    archived: Mutex<Option<Error>>,
     scan: Mutex<Option<Arc<Scan>>>,
     handles: AtomicU32,
     /// Somebody follows the scan for the kernel's page cache.
@@ -44,14 +46,8 @@ pub enum Auth {
 
 impl LogFile {
     pub(super) fn new(shared: Arc<Shared>, object: Listed) -> Arc<Self> {
-        Arc::new(LogFile {
-            shared,
-            object,
-            head: OnceCell::new(),
-            scan: Mutex::new(None),
-            handles: AtomicU32::new(0),
-            followed: AtomicBool::new(false),
-        })
+        let (head, archived, scan, handles, followed) = Default::default();
+        Arc::new(LogFile { shared, object, head, archived, scan, handles, followed })
     }
 
     pub fn object(&self) -> &Listed {
@@ -67,7 +63,10 @@ impl LogFile {
                 Err(e) => Err(e),
             }
         };
-        self.head.get_or_try_init(fetch).await?.clone()
+        let result = self.head.get_or_try_init(fetch).await;
+        *self.archived.lock().unwrap_or_else(PoisonError::into_inner) =
+            result.as_ref().err().filter(|e| e.kind() == Kind::Archived).cloned();
+        result?.clone()
     }
 
     /// The head, if it is known.
@@ -130,7 +129,8 @@ impl LogFile {
         Ok(())
     }
 
-    /// The size as `stat` may show it (DESIGN section 5). An error is a failure of the storage: nothing is invented.
+    /// The size as `stat` may show it (DESIGN section 5). An error is a failure of the storage: nothing is invented. For
+    /// a file that is open, damage is an error too: with size 0 its reader would see a clean end of file.
     pub async fn size(&self) -> Result<Size> {
         let head = match self.head().await {
             Ok(head) => head,
@@ -148,7 +148,7 @@ impl LogFile {
         }
         match self.scan().await?.size().await {
             Ok(size) => Ok(Size::Exact(size)),
-            Err(e) if e.kind().is_verdict() => Ok(Size::Unreadable(e)),
+            Err(e) if e.kind().is_verdict() && !self.is_open() => Ok(Size::Unreadable(e)),
             Err(e) => Err(e),
         }
     }
@@ -176,7 +176,8 @@ impl LogFile {
     pub fn verdict(&self) -> Option<Error> {
         match self.head.get() {
             Some(Err(e)) => Some(e.clone()),
-            _ => self.outcome()?.err(),
+            Some(Ok(_)) => self.outcome()?.err(),
+            None => self.archived.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 

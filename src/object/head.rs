@@ -115,7 +115,8 @@ async fn envelope(shared: &Shared, object: &Listed, metadata: &BTreeMap<String, 
     let request = GetRequest {
         key: format!("{}.instruction", object.key),
         pin: Pin::None,
-        range: ByteRange::Span(0..INSTRUCTION_MAX),
+        // Of a shorter object that is all of it; a longer one is refused below.
+        range: ByteRange::Suffix(INSTRUCTION_MAX),
     };
     match shared.store.get(&request).await {
         Ok(got) if got.total <= INSTRUCTION_MAX => partial.complete(Some(&got.bytes)),
