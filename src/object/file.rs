@@ -24,6 +24,9 @@ pub struct LogFile {
     followed: AtomicBool,
 }
 
+/// No page of any machine is larger, and all divide it.
+const PAGE: usize = 64 << 10;
+
 /// What `stat` may say.
 #[derive(Clone, Debug)]
 pub enum Size {
@@ -98,7 +101,8 @@ impl LogFile {
     }
 
     /// Hands the text to `sink`, piece by piece in order, as the running scan releases it; ends with the scan, with the
-    /// last handle, when `sink` says false, and where text is no longer at hand. One follower at a time.
+    /// last handle, when `sink` says false, and where text is no longer at hand. All pieces but the last end where a page
+    /// does: the kernel does not keep half a page. One follower at a time.
     pub async fn follow<F>(&self, mut sink: F)
     where
         F: FnMut(u64, Bytes) -> bool + Send + 'static,
@@ -108,14 +112,37 @@ impl LogFile {
         }
         if let Ok(scan) = self.scan().await {
             let mut offset = 0;
-            while let Some(text) = scan.next_released(offset).await {
-                let at = offset;
+            let mut half = Vec::new();
+            loop {
+                let text = scan.next_released(offset).await;
+                let end = text.is_none();
+                let mut text = text.unwrap_or_default();
+                let at = offset - half.len() as u64;
                 offset += text.len() as u64;
+                let mut pieces = Vec::new();
+                if !half.is_empty() {
+                    half.extend_from_slice(&text.split_to(text.len().min(PAGE - half.len())));
+                }
+                if half.len() == PAGE || end {
+                    pieces.push(Bytes::from(std::mem::take(&mut half)));
+                }
+                if half.is_empty() {
+                    half.extend_from_slice(&text.split_off(text.len() - text.len() % PAGE));
+                    pieces.push(text);
+                }
                 // The kernel may have to wait for one of its own pages: not on a thread of the runtime.
-                let stored = tokio::task::spawn_blocking(move || (sink(at, text), sink)).await;
-                let Ok((more, back)) = stored else { break };
+                let stored = tokio::task::spawn_blocking(move || {
+                    let mut at = at;
+                    let more = pieces.into_iter().filter(|piece| !piece.is_empty()).all(|piece| {
+                        let begin = at;
+                        at += piece.len() as u64;
+                        sink(begin, piece)
+                    });
+                    (more, sink)
+                });
+                let Ok((more, back)) = stored.await else { break };
                 sink = back;
-                if !more || !self.is_open() {
+                if end || !more || !self.is_open() {
                     break;
                 }
             }
