@@ -1,4 +1,7 @@
 //! What integration tests share.
 #![allow(dead_code)] // Each test crate uses its part.
 
+pub mod archive;
+pub mod mounted;
 pub mod s3;
+pub mod watch;

@@ -1,0 +1,29 @@
+//! The whole read path: the real program, a real FUSE mount, objects over the S3 wire or from a sealed copy, and the
+//! tools that people use. Needs /dev/fuse and root (or fusermount3 and its rights).
+
+mod common;
+
+#[path = "mount/damage.rs"]
+mod damage;
+#[path = "mount/demo.rs"]
+mod demo;
+#[path = "mount/life.rs"]
+mod life;
+#[path = "mount/listing.rs"]
+mod listing;
+#[path = "mount/model.rs"]
+mod model;
+#[path = "mount/property.rs"]
+mod property;
+#[path = "mount/refusals.rs"]
+mod refusals;
+#[path = "mount/requests.rs"]
+mod requests;
+#[path = "mount/sizes.rs"]
+mod sizes;
+#[path = "mount/startup.rs"]
+mod startup;
+#[path = "mount/tools.rs"]
+mod tools;
+#[path = "mount/vectors.rs"]
+mod vectors;

@@ -1,0 +1,245 @@
+//! Damage: never a byte of a file whose tag fails, never a clean end of file where something is wrong.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use logarchivefs::envelope::SealAs;
+
+use crate::common::archive::{self, Log};
+use crate::common::mounted::{Mount, Setup, errno, xattr, xattrs};
+use crate::common::s3::{Reply, Server};
+use crate::common::watch::eventually;
+
+/// Large, so that it can be opened before it has been read; text of several segments.
+const LEN: usize = 6_000_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Harm {
+    Tag,
+    /// One bit in the middle of the ciphertext.
+    Body,
+    /// CRC-32 in the gzip trailer; the tag is right.
+    Crc,
+    /// ISIZE, still plausible.
+    Size,
+    /// The gzip stream ends early; the tag is right.
+    Cut,
+    /// Garbage in the middle of the deflate data; the tag is right.
+    Deflate,
+}
+
+const HARMS: [Harm; 6] = [Harm::Tag, Harm::Body, Harm::Crc, Harm::Size, Harm::Cut, Harm::Deflate];
+
+impl Harm {
+    fn authentic(self) -> bool {
+        !matches!(self, Harm::Tag | Harm::Body)
+    }
+}
+
+fn put(server: &Server, log: &Log, harm: Harm, text: &[u8]) {
+    let mut gzip = archive::gzip(text);
+    let (end, middle) = (gzip.len(), gzip.len() / 2);
+    match harm {
+        Harm::Crc => gzip[end - 8] ^= 1,
+        Harm::Size => gzip[end - 4] ^= 1,
+        Harm::Cut => gzip.truncate(middle),
+        Harm::Deflate => gzip[middle..middle + 64].fill(0xff),
+        Harm::Tag | Harm::Body => {}
+    }
+    archive::put_changed(server, log, SealAs::V2, &gzip, |body| match harm {
+        Harm::Tag => *body.last_mut().unwrap() ^= 1,
+        Harm::Body => {
+            let middle = body.len() / 2;
+            body[middle] ^= 4;
+        }
+        _ => {}
+    });
+}
+
+/// Opens and reads to the end or the error, with nothing asked before: what came, and the errno. The open itself may
+/// fail where the damage shows in the gzip trailer, so that the lookup has found it.
+fn plain_read(mount: &Mount, log: &Log) -> (Vec<u8>, i32) {
+    let mut file = match File::open(mount.path(log.path())) {
+        Ok(file) => file,
+        Err(e) => return (Vec::new(), errno::<()>(Err(e))),
+    };
+    let (mut got, mut buf) = (Vec::new(), vec![0; 100_000]);
+    loop {
+        match file.read(&mut buf) {
+            Ok(0) => return (got, 0),
+            Ok(n) => got.extend_from_slice(&buf[..n]),
+            Err(e) => return (got, errno::<()>(Err(e))),
+        }
+    }
+}
+
+#[test]
+fn reads_of_a_damaged_file_end_in_an_error() {
+    let server = Server::start();
+    let text = archive::noise(1, LEN);
+    for (n, harm) in HARMS.into_iter().enumerate() {
+        put(&server, &Log::at(n as i64), harm, &text);
+    }
+    for verify in ["full", "stream"] {
+        let mount = Setup::s3(&server).args(["--verify", verify]).mount();
+        for (n, harm) in HARMS.into_iter().enumerate() {
+            let log = Log::at(n as i64);
+            let (got, failed) = plain_read(&mount, &log);
+            assert_eq!(failed, libc::EBADMSG, "{verify} {harm:?}: {} bytes, then this", got.len());
+            assert!(got.len() < LEN, "{verify} {harm:?}: all of the text");
+            // Up to the damage, wherever bits were changed in the middle.
+            let sure = if matches!(harm, Harm::Body | Harm::Deflate) { LEN / 3 } else { LEN }.min(got.len());
+            assert!(got[..sure] == text[..sure], "{verify} {harm:?}: another text");
+            if verify == "full" && !harm.authentic() {
+                assert!(got.is_empty(), "{harm:?}: {} bytes whose tag fails were served", got.len());
+            }
+            let path = mount.path(log.path());
+            assert_eq!(xattr(&path, "auth").unwrap(), "failed", "{verify} {harm:?}");
+            assert!(!xattr(&path, "error").unwrap().is_empty());
+            // Known by now: it cannot be opened any more.
+            assert_eq!(errno(File::open(&path)), libc::EBADMSG);
+            assert!(mount.log().contains(&log.key()), "{harm:?} is in the log");
+            // When the last handle is closed, which the kernel does in the background, it is shown as unreadable.
+            let meta = eventually("it is closed", || fs::metadata(&path).ok());
+            assert_eq!((meta.len(), meta.mode() & 0o777), (0, 0));
+        }
+    }
+}
+
+/// `stream` gives text before the tag is known; `full` does not. All but the first two megabytes of the object are held
+/// back by the server until the test lets them go.
+#[test]
+fn stream_gives_text_before_the_tag_is_known() {
+    let server = Server::start();
+    let text = archive::noise(2, LEN);
+    put(&server, &Log::at(0), Harm::Tag, &text);
+    let mount = Setup::s3(&server).args(["--verify", "stream"]).mount();
+    let go = Arc::new(AtomicBool::new(false));
+    let gone = Arc::clone(&go);
+    server.set_hook(move |r| {
+        let later = r.range.as_deref().is_some_and(|r| !r.starts_with("bytes=0-") && !r.starts_with("bytes=-"));
+        (r.is_get() && later && !gone.load(Ordering::Relaxed)).then(|| Reply::error(503, "SlowDown"))
+    });
+    let file = File::open(mount.path(Log::at(0).path())).unwrap();
+    let mut first = vec![0; 100_000];
+    file.read_exact_at(&mut first, 0).unwrap();
+    assert!(first == text[..100_000]);
+    assert!(server.requests().iter().any(|r| r.range.as_deref().is_some_and(|r| r.starts_with("bytes=2097152-"))));
+    go.store(true, Ordering::Relaxed);
+    assert_eq!(errno(file.read_at(&mut first, LEN as u64 - 100)), libc::EBADMSG);
+    server.clear_hook();
+
+    let mount = Setup::s3(&server).mount();
+    let file = File::open(mount.path(Log::at(0).path())).unwrap();
+    assert_eq!(errno(file.read_at(&mut first, 0)), libc::EBADMSG, "full: the first read");
+}
+
+/// Tools ask for the size of what they have opened, so they meet the damage there or in a read: they must fail.
+#[test]
+fn tools_never_end_well_on_a_damaged_file() {
+    const TOOLS: [&str; 9] = [
+        "cat F",
+        "wc -c F",
+        "wc -l F",
+        "tail -c 100 F",
+        "tail -n 2 F",
+        "dd if=F bs=77777 status=none",
+        "md5sum F",
+        "grep -c no-such-text F",
+        "cp F /dev/null",
+    ];
+    let server = Server::start();
+    let text = archive::noise(3, LEN / 4);
+    let place = |harm: usize, tool: usize| Log::at((harm * 100 + tool) as i64);
+    for (h, harm) in HARMS.into_iter().enumerate() {
+        for t in 0..TOOLS.len() {
+            put(&server, &place(h, t), harm, &text);
+        }
+    }
+    let mut wrong = Vec::new();
+    for verify in ["full", "stream"] {
+        let mount = Setup::s3(&server).args(["--verify", verify]).mount();
+        for (h, harm) in HARMS.into_iter().enumerate() {
+            for (t, tool) in TOOLS.iter().enumerate() {
+                // Twice: while the damage is unknown, and when it is known.
+                for round in ["first", "second"] {
+                    let output = mount.sh(&tool.replace('F', &place(h, t).path()));
+                    let stderr = String::from_utf8_lossy(&output.stderr);
+                    // grep ends with 1 if it finds nothing and with 2 if something is wrong.
+                    let well = output.status.success() || tool.starts_with("grep") && output.status.code() != Some(2);
+                    if well || !stderr.contains("Bad message") {
+                        wrong.push(format!("{verify} {harm:?} {tool} ({round}): {}: {stderr}", output.status));
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} ended well or without the reason:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Somebody looks at the folder while the damaged file is open.
+#[test]
+fn a_stat_beside_an_open_damaged_file_does_not_end_it_early() {
+    let server = Server::start();
+    for n in 0..2 {
+        put(&server, &Log::at(n), HARMS[2 * n as usize], &archive::noise(4, LEN));
+    }
+    let mount = Setup::s3(&server).mount();
+    for n in 0..2 {
+        let path = mount.path(Log::at(n).path());
+        let mut file = File::open(&path).unwrap();
+        // Whatever these say.
+        fs::metadata(&path).ok();
+        mount.sh("ls -lR .");
+        let mut got = Vec::new();
+        assert_eq!(errno(file.read_to_end(&mut got)), libc::EBADMSG, "{} bytes and a clean end", got.len());
+    }
+}
+
+#[test]
+fn an_archived_object_says_what_to_do() {
+    let server = Server::start();
+    let log = Log::at(0);
+    let gzip = archive::gzip(b"cold\n");
+    let (metadata, body) = archive::sealed(SealAs::V2, 0, &gzip, &mut logarchivefs::demo::logs::Random::new(1));
+    let metadata: Vec<(&str, &str)> = metadata.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    server.put_class(&log.key(), &metadata, body.clone(), "GLACIER");
+    let mount = Setup::s3(&server).mount();
+    let path = mount.path(log.path());
+    let meta = fs::metadata(&path).unwrap();
+    assert_eq!((meta.len(), meta.mode() & 0o777), (0, 0));
+    assert_eq!(errno(File::open(&path)), libc::EREMOTE);
+    assert!(mount.log().contains("restore"), "{}", mount.log());
+    assert_eq!(xattr(&path, "storage_class").unwrap(), "GLACIER");
+    let error = xattr(&path, "error").expect("DESIGN section 5: named in `error`, with what to do");
+    assert!(error.contains("restore"), "{error}");
+    assert!(xattrs(&path).iter().any(|n| n == "error"));
+
+    // Restored: readable at once, and whole.
+    server.put_class(&log.key(), &metadata, body, "STANDARD");
+    mount.signal(libc::SIGHUP);
+    eventually("it is restored", || match fs::read(&path) {
+        Ok(text) => {
+            assert_eq!(text, b"cold\n", "a short read");
+            Some(())
+        }
+        Err(_) => None,
+    });
+}
+
+#[test]
+fn a_file_without_its_key_is_there_and_refused() {
+    let server = Server::start();
+    let log = Log { master: 7, ..Log::at(0) };
+    archive::put(&server, &log, SealAs::V2, &archive::gzip(b"secret\n"));
+    let mount = Setup::s3(&server).mount();
+    server.forget();
+    let path = mount.path(log.path());
+    assert_eq!(mount.out("find . -type f | wc -l"), "1");
+    assert_eq!(errno(File::open(&path)), libc::ENOKEY);
+    assert!(mount.log().contains(&archive::key_sum(7)), "{}", mount.log());
+    assert!(server.requests().iter().all(|r| !r.is_get()), "a missing key costs no request");
+}

@@ -1,0 +1,198 @@
+//! From the mount's beginning to its end: signals, unmounting from outside, a killed program, going to the background.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+use std::process::Command;
+
+use logarchivefs::envelope::SealAs;
+
+use crate::common::archive::{self, Log};
+use crate::common::mounted::{Mount, Setup, errno};
+use crate::common::s3::Server;
+use crate::common::watch::{detach, eventually, is_mounted, kill, run};
+
+fn server() -> Server {
+    let server = Server::start();
+    archive::put(&server, &Log::at(0), SealAs::V2, &archive::gzip(&archive::text(1, 100)));
+    archive::put(&server, &Log::at(9), SealAs::V2, &archive::gzip(&archive::noise(1, 5_000_000)));
+    server
+}
+
+fn ends_well(mount: &mut Mount) {
+    let status = mount.wait();
+    assert_eq!(status.code(), Some(0), "{}{}", mount.stderr(), mount.log());
+    assert!(!is_mounted(mount.root()));
+    // The folder is a plain one again.
+    assert_eq!(fs::read_dir(mount.root()).unwrap().count(), 0);
+    fs::write(mount.path("file"), "x").unwrap();
+}
+
+#[test]
+fn signals_unmount() {
+    let server = server();
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        let mut mount = Setup::s3(&server).mount();
+        assert_eq!(mount.out("ls"), "prod");
+        mount.signal(signal);
+        ends_well(&mut mount);
+    }
+}
+
+#[test]
+fn signals_unmount_a_mount_in_use() {
+    let server = server();
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        let mut mount = Setup::s3(&server).mount();
+        let mut file = File::open(mount.path(Log::at(9).path())).unwrap();
+        let mut buf = [0; 1000];
+        file.read_exact(&mut buf).unwrap();
+        // And somebody's working directory, as it is that of a shell.
+        let mut shell = Command::new("sleep").arg("1000").current_dir(mount.path("prod")).spawn().unwrap();
+        mount.signal(signal);
+        ends_well(&mut mount);
+        // The reader is told; it does not hang and does not take it for the end of the file.
+        let mut rest = Vec::new();
+        let failed = errno(file.read_to_end(&mut rest));
+        assert!([libc::ENOTCONN, libc::ECONNABORTED].contains(&failed), "{failed}");
+        shell.kill().unwrap();
+        shell.wait().unwrap();
+    }
+}
+
+/// The store does not answer, and readers wait: the end does not.
+#[test]
+fn a_signal_ends_waiting_readers() {
+    let server = server();
+    let mut mount = Setup::s3(&server).mount();
+    assert_eq!(mount.out("find . -type f | wc -l"), "2");
+    server.forget();
+    server.set_hook(|r| r.is_get().then_some(crate::common::s3::Reply::Hang));
+    let path = mount.path(Log::at(0).path());
+    let reader = std::thread::spawn(move || errno(fs::read(path)));
+    eventually("the reader waits", || server.requests().iter().any(|r| r.is_get()).then_some(()));
+    mount.signal(libc::SIGTERM);
+    ends_well(&mut mount);
+    assert_ne!(reader.join().unwrap(), 0);
+}
+
+#[test]
+fn an_unmount_from_outside_ends_the_program() {
+    let server = server();
+    for lazily in [false, true] {
+        let mut mount = Setup::s3(&server).mount();
+        assert_eq!(mount.out("ls"), "prod");
+        let mut fusermount = Command::new("fusermount3");
+        fusermount.args(if lazily { &["-u", "-z"][..] } else { &["-u"] }).arg(mount.root());
+        assert!(run(&mut fusermount).status.success());
+        ends_well(&mut mount);
+    }
+}
+
+#[test]
+fn a_busy_mount_stays_after_a_plain_unmount() {
+    let server = server();
+    let mount = Setup::s3(&server).mount();
+    let _file = File::open(mount.path(Log::at(0).path())).unwrap();
+    let output = run(Command::new("fusermount3").arg("-u").arg(mount.root()));
+    assert!(!output.status.success());
+    assert_eq!(mount.out("ls"), "prod");
+}
+
+#[test]
+fn a_killed_program_leaves_a_dead_mount_that_the_next_one_removes() {
+    let server = server();
+    let mut dead = Setup::s3(&server).mount();
+    let file = File::open(dead.path(Log::at(0).path())).unwrap();
+    dead.signal(libc::SIGKILL);
+    assert!(!dead.wait().success());
+    assert!(is_mounted(dead.root()));
+    // Not `stat`: the kernel still has the root's attributes.
+    assert_eq!(errno(fs::read_dir(dead.root())), libc::ENOTCONN);
+    drop(file);
+
+    let next = Setup::s3(&server).on(dead.root()).mount();
+    assert_eq!(next.out("find . -type f | wc -l"), "2");
+    assert!(next.log().contains("daemon has died"), "{}", next.log());
+    drop(next);
+    assert!(!is_mounted(dead.root()), "neither the dead one nor the new one is left");
+}
+
+#[test]
+fn the_first_of_two_mounts_is_unharmed() {
+    let server = server();
+    let first = Setup::s3(&server).mount();
+    let file = File::open(first.path(Log::at(9).path())).unwrap();
+    // It is all there: nothing goes on in the background.
+    assert_eq!(file.metadata().unwrap().len(), 5_000_000);
+    let seen = server.requests().len();
+    let (code, stderr) = Setup::s3(&server).on(first.root()).refused();
+    assert_eq!(code, 3);
+    assert!(
+        stderr.contains("mounted on") && stderr.contains("fusermount3 -u") && stderr.lines().count() == 1,
+        "{stderr}"
+    );
+    assert_eq!(server.requests().len(), seen, "refused before anything was asked");
+    assert_eq!(first.out("find . -type f | wc -l"), "2");
+    assert!(file.metadata().is_ok() && is_mounted(first.root()));
+}
+
+/// Processes that have `path` in their command line and our program's name.
+fn daemons(path: &Path) -> Vec<u32> {
+    let path = path.to_str().unwrap().as_bytes();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let mut words = line.split(|b| *b == 0);
+        let ours = words.next().is_some_and(|w| w.ends_with(b"/logarchivefs"));
+        if ours && words.any(|w| w == path) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+#[test]
+fn the_background_mount_answers_when_the_command_returns() {
+    let server = server();
+    for signal in [Some(libc::SIGTERM), None] {
+        let setup = Setup::s3(&server).args(["--daemon"]);
+        let root = setup.path().to_owned();
+        let output = run(&mut setup.command());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let answers = fs::read_dir(&root).map(|d| d.count());
+        let pids = daemons(&root);
+        let text = fs::read(root.join(Log::at(0).path()));
+        match signal {
+            Some(signal) => pids.iter().for_each(|pid| kill(*pid, signal)),
+            None => assert!(run(Command::new("fusermount3").arg("-u").arg(&root)).status.success()),
+        }
+        let ended = eventually("the daemon ends", || daemons(&root).is_empty().then_some(true));
+        let left = is_mounted(&root);
+        detach(&root);
+        assert_eq!((output.status.code(), &*stderr), (Some(0), ""));
+        assert!(output.stdout.is_empty());
+        assert_eq!(answers.unwrap(), 1);
+        assert_eq!(pids.len(), 1, "one process serves it");
+        assert_eq!(text.unwrap(), archive::text(1, 100));
+        assert!(ended && !left);
+    }
+}
+
+#[test]
+fn the_background_mount_says_why_it_failed() {
+    let server = server();
+    for (setup, code, word) in [
+        (Setup::s3(&server).bucket("nowhere"), 3, "nowhere"),
+        (Setup::s3(&server).keys("not base64!"), 3, "line 1"),
+        (Setup::s3(&server).on(Path::new("/nonexistent/mnt")), 3, "does not exist"),
+    ] {
+        let setup = setup.args(["--daemon"]);
+        let root = setup.path().to_owned();
+        let (got, stderr) = setup.refused();
+        assert_eq!(got, code, "{stderr}");
+        assert!(stderr.contains(word) && stderr.lines().count() == 1, "{stderr}");
+        assert!(daemons(&root).is_empty());
+    }
+}
