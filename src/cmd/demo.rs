@@ -129,7 +129,7 @@ fn introduce(tour: &str, path: &Path, sealed: &Path, key_file: &Path, archive: &
         "{} objects, {:.1} MB of text, mounted read-only on {shown}\n\n{tour}\nTry, in another terminal:\n\
          \x20 cd {shown}\n\
          \x20 grep -rc ERROR acme-prod/apps-321 | grep -v ':0$'\n\
-         \x20 cat acme-prod/apps-321/*/2022-08-24/*.json | jq -r 'select(.stream==\"stderr\") | .time + \" \" + .log' | head\n\
+         \x20 cat acme-prod/apps-321/*/2022-08-24/*.json | jq -j 'select(.stream==\"stderr\") | .time + \" \" + .log' | head\n\
          \x20 tail -n 3 acme-prod/databases-71/*/2022-08-26/*.json\n\
          \x20 getfattr -d acme-prod/proxy-55/*/2022-08-22/*.json | head -15\n\n\
          Not readable, on purpose:\n{}\n\n\
