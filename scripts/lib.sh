@@ -23,12 +23,22 @@ install_missing() {
 }
 
 need_build_tools() {
+  # Where rustup has put it, if this shell does not know yet.
+  if ! command -v cargo >/dev/null 2>&1 && [ -f "${CARGO_HOME:-$HOME/.cargo}/env" ]; then
+    # shellcheck disable=SC1091
+    . "${CARGO_HOME:-$HOME/.cargo}/env"
+  fi
   command -v cargo >/dev/null 2>&1 || die "cargo is missing: install Rust from https://rustup.rs (1.94.1 or later)"
+  # gcc alone only recommends the C library's headers.
   need cc gcc
+  need cc libc6-dev
   # aws-lc (TLS) is C and is built with nothing but the compiler.
   need fusermount3 fuse3
 }
 
 need_fuse() {
   [ -e /dev/fuse ] || die "/dev/fuse is missing: 'modprobe fuse', or start the container with --device /dev/fuse --cap-add SYS_ADMIN"
+  if [ ! -r /dev/fuse ] || [ ! -w /dev/fuse ]; then
+    die "/dev/fuse is not open to $(id -un) ($(stat -c %A /dev/fuse)): run me as root, or 'sudo chmod 666 /dev/fuse'"
+  fi
 }

@@ -6,6 +6,7 @@
 
 mod attr;
 mod node;
+mod report;
 mod walk;
 mod xattr;
 
@@ -18,13 +19,14 @@ use bytes::Bytes;
 pub use attr::{Attr, Kind as NodeKind, Look, NAMES};
 pub use node::Ino;
 use node::{Dir, Node, Nodes};
+pub use report::Report;
 use walk::Walk;
 
 use crate::catalog::names::Day;
 use crate::catalog::{Catalog, DayEntry, Item};
 use crate::err;
 use crate::error::{Error, Kind, Result};
-use crate::object::{Listed, LogFile, Objects};
+use crate::object::{Listed, LogFile, Objects, Size};
 
 pub struct Fs {
     catalog: Catalog,
@@ -33,6 +35,7 @@ pub struct Fs {
     nodes: Nodes,
     /// How each resource's files are being asked for.
     walks: Mutex<HashMap<Place, Walk>>,
+    report: Report,
     /// Where text goes that the kernel will ask for; set once there is a kernel.
     pages: OnceLock<Arc<dyn Pages>>,
     files: Handles<OpenFile>,
@@ -87,8 +90,13 @@ pub struct Totals {
 impl Fs {
     pub fn new(catalog: Catalog, objects: Objects, look: Look) -> Self {
         let nodes = Nodes::new(catalog.bucket());
-        let (walks, pages, files, folders) = Default::default();
-        Fs { catalog, objects, look, nodes, walks, pages, files, folders }
+        let (walks, report, pages, files, folders) = Default::default();
+        Fs { catalog, objects, look, nodes, walks, report, pages, files, folders }
+    }
+
+    /// Where every failure is told.
+    pub fn report(&self) -> &Report {
+        &self.report
     }
 
     /// Has the text of files that are waited for put into `pages` while they are scanned.
@@ -241,6 +249,10 @@ impl Fs {
             Node::File(item, stack, resource) => {
                 let size = self.log_file(item).size().await;
                 let size = self.watch_listing(stack, resource, size)?;
+                if let Size::Unreadable(e) = &size {
+                    // Told here, as the kernel may refuse the open for the mode alone.
+                    self.report.failure(e);
+                }
                 Ok(self.look.file(ino, item, &size))
             }
         }

@@ -17,19 +17,17 @@ use fuser::{
 };
 use tokio::runtime::Handle;
 
-use super::edge::Edge;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fs::{Attr, Fs, Ino, NAMES, NodeKind};
 
 pub struct Adapter {
     fs: Arc<Fs>,
-    edge: Arc<Edge>,
     runtime: Handle,
 }
 
 impl Adapter {
     pub fn new(fs: Arc<Fs>, runtime: Handle) -> Self {
-        Adapter { fs, edge: Arc::default(), runtime }
+        Adapter { fs, runtime }
     }
 
     /// Runs `work` on the runtime and replies from there.
@@ -39,8 +37,8 @@ impl Adapter {
         T: Send + 'static,
         R: FnOnce(std::result::Result<T, Errno>) + Send + 'static,
     {
-        let edge = Arc::clone(&self.edge);
-        self.runtime.spawn(async move { reply(work.await.map_err(|e| edge.errno(&e))) });
+        let fs = Arc::clone(&self.fs);
+        self.runtime.spawn(async move { reply(work.await.map_err(|e| errno(&fs, &e))) });
     }
 }
 
@@ -85,7 +83,7 @@ impl Filesystem for Adapter {
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
         match self.fs.readlink(Ino(ino.0)) {
             Ok(target) => reply.data(target.as_bytes()),
-            Err(e) => reply.error(self.edge.errno(&e)),
+            Err(e) => reply.error(errno(&self.fs, &e)),
         }
     }
 
@@ -148,7 +146,7 @@ impl Filesystem for Adapter {
     fn readdir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         let entries = match self.fs.readdir(fh.0) {
             Ok(entries) => entries,
-            Err(e) => return reply.error(self.edge.errno(&e)),
+            Err(e) => return reply.error(errno(&self.fs, &e)),
         };
         let from = usize::try_from(offset).unwrap_or(usize::MAX).min(entries.len());
         for (n, entry) in entries[from..].iter().enumerate() {
@@ -182,7 +180,7 @@ impl Filesystem for Adapter {
     fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         match self.fs.listxattr(Ino(ino.0)) {
             Ok(value) => reply_xattr(reply, size, &value),
-            Err(e) => reply.error(self.edge.errno(&e)),
+            Err(e) => reply.error(errno(&self.fs, &e)),
         }
     }
 
@@ -190,6 +188,12 @@ impl Filesystem for Adapter {
         // `default_permissions`: the kernel has checked.
         reply.ok();
     }
+}
+
+/// The error for the reader; the reason goes to the log.
+fn errno(fs: &Fs, error: &Error) -> Errno {
+    fs.report().failure(error);
+    Errno::from_i32(error.errno())
 }
 
 fn reply_xattr(reply: ReplyXattr, size: u32, value: &[u8]) {

@@ -1,7 +1,6 @@
 //! The kernel's side: a session on a mountpoint, from the first check to the clean end.
 
 mod adapter;
-mod edge;
 pub mod mountpoint;
 mod sys;
 

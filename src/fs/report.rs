@@ -1,12 +1,10 @@
-//! Where an error leaves the program: its errno goes to the reader, one escaped line to the log.
+//! Where an error leaves the program: one escaped line in the log, with the errno that the reader gets.
 //!
 //! The same failure of the same object is logged once in [`QUIET`], so that a reader in a loop cannot flood the log.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-use fuser::Errno;
 
 use crate::error::{Error, Kind};
 
@@ -15,12 +13,12 @@ const QUIET: Duration = Duration::from_secs(30);
 const REMEMBERED: usize = 4096;
 
 #[derive(Default)]
-pub struct Edge {
+pub struct Report {
     logged: Mutex<HashMap<(String, Kind), Instant>>,
 }
 
-impl Edge {
-    pub fn errno(&self, error: &Error) -> Errno {
+impl Report {
+    pub fn failure(&self, error: &Error) {
         if let Some(subject) = error.subject() {
             if self.first(subject, error.kind()) {
                 let name = errno_name(error.errno());
@@ -31,7 +29,6 @@ impl Edge {
         } else {
             log::debug!("{error}");
         }
-        Errno::from_i32(error.errno())
     }
 
     fn first(&self, subject: &str, kind: Kind) -> bool {
@@ -72,11 +69,11 @@ mod tests {
 
     #[test]
     fn a_failure_is_logged_once() {
-        let edge = Edge::default();
-        assert!(edge.first("k", Kind::Tag));
-        assert!(!edge.first("k", Kind::Tag));
-        assert!(edge.first("k", Kind::NoKey));
-        assert!(edge.first("l", Kind::Tag));
+        let report = Report::default();
+        assert!(report.first("k", Kind::Tag));
+        assert!(!report.first("k", Kind::Tag));
+        assert!(report.first("k", Kind::NoKey));
+        assert!(report.first("l", Kind::Tag));
     }
 
     #[test]
