@@ -34,7 +34,7 @@ pub enum Command {
   logarchivefs mount my-bucket /mnt/logs --key-command 'pass show aptible/log-key' --region us-east-1 --daemon
   logarchivefs mount file:///evidence/copy /mnt/logs --key-file keys --stack prod --start-date 2022-08-24
 
-  grep -r 'status=500' /mnt/logs/prod/apps-321/*/2022-08-24/
+  grep -F 'ERROR' /mnt/logs/prod/apps-321/*/2022-08-24/*.json
   fusermount3 -u /mnt/logs")]
     Mount(Box<MountArgs>),
 

@@ -42,9 +42,6 @@ const UNSAFE: [(&str, &str); 4] = [
 ];
 
 const LONGEST: usize = 400;
-/// Longer files, with the reason. One that is short enough again must leave this list.
-const LONG: [(&str, &str); 1] =
-    [("src/fs/mod.rs", "nine lines too many; lookups and listings could be a file of their own")];
 
 /// Words that stop the program. `assert` is not among them: there is none outside tests either, see the test.
 const PANICS: [&str; 9] = [
@@ -368,14 +365,8 @@ fn has_reason(raw: &str, line: usize) -> bool {
 
 fn check_length(source: &Source, bad: &mut String) {
     let lines = source.raw.lines().count();
-    match LONG.iter().find(|(path, _)| *path == source.path) {
-        None if lines > LONGEST => {
-            let _ = writeln!(bad, "{}: {lines} lines, more than {LONGEST}", source.path);
-        }
-        Some(_) if lines <= LONGEST => {
-            let _ = writeln!(bad, "{}: {lines} lines: take it off the list of long files", source.path);
-        }
-        _ => {}
+    if lines > LONGEST {
+        let _ = writeln!(bad, "{}: {lines} lines, more than {LONGEST}", source.path);
     }
 }
 
@@ -425,9 +416,6 @@ fn unsafe_is_where_it_is_needed_and_says_why() {
 #[test]
 fn files_stay_short() {
     hold(check_length);
-    for (path, _) in LONG {
-        assert!(sources().iter().any(|s| s.path == path), "{path} is gone: take it off the list of long files");
-    }
 }
 
 #[test]
@@ -525,7 +513,6 @@ mod the_rules {
     fn long_files_are_found() {
         assert_eq!(says(check_length, "src/a.rs", &"x\n".repeat(LONGEST)), "");
         assert_ne!(says(check_length, "src/a.rs", &"x\n".repeat(LONGEST + 1)), "");
-        assert_ne!(says(check_length, LONG[0].0, "x"), "", "no longer long");
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! object version that it opened; a folder handle is a snapshot, so a refresh neither loses nor repeats an entry.
 
 mod attr;
+mod children;
+mod handle;
 mod node;
 mod report;
 mod walk;
@@ -17,13 +19,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bytes::Bytes;
 
 pub use attr::{Attr, Kind as NodeKind, Look, NAMES};
+use handle::Handles;
 pub use node::Ino;
 use node::{Dir, Node, Nodes};
 pub use report::Report;
 use walk::Walk;
 
 use crate::catalog::names::Day;
-use crate::catalog::{Catalog, DayEntry, Item};
+use crate::catalog::{Catalog, Item};
 use crate::err;
 use crate::error::{Error, Kind, Result};
 use crate::object::{Listed, LogFile, Objects, Size};
@@ -296,126 +299,8 @@ impl Fs {
             storage_class: item.storage_class.as_deref().map(str::to_owned),
         })
     }
-
-    async fn child(&self, dir: &Dir, name: &str) -> Result<Node> {
-        let found = match dir {
-            Dir::Root => {
-                let root = self.catalog.root().await?;
-                let stack = root.stacks.iter().find(|s| &***s == name);
-                stack.map(|stack| Node::Dir(Dir::Stack(Arc::clone(stack))))
-            }
-            Dir::Stack(stack) => {
-                let listed = self.catalog.stack(stack).await?;
-                let resource = listed.resources.get_key_value(name).map(|(name, _)| Arc::clone(name));
-                resource.map(|resource| Node::Dir(Dir::Resource(Arc::clone(stack), resource)))
-            }
-            Dir::Resource(stack, resource) => {
-                let tree = self.catalog.tree(stack, resource).await?;
-                match tree.container(name) {
-                    Some(found) => {
-                        Some(Node::Dir(Dir::Container(Arc::clone(stack), Arc::clone(resource), Arc::from(&*found.id))))
-                    }
-                    None => tree
-                        .container_by_prefix(name)
-                        .map(|found| Node::Link(dir.clone(), name.into(), found.id.clone(), None)),
-                }
-            }
-            Dir::Container(stack, resource, container) => {
-                let tree = self.catalog.tree(stack, resource).await?;
-                let day =
-                    Day::parse(name).filter(|day| tree.container(container).is_some_and(|c| c.day(*day).is_some()));
-                day.map(|day| Node::Dir(Dir::Day(Arc::clone(stack), Arc::clone(resource), Arc::clone(container), day)))
-            }
-            Dir::Day(stack, resource, container, day) => {
-                let tree = self.catalog.tree(stack, resource).await?;
-                let folder = tree.container(container).and_then(|c| c.day(*day));
-                folder.and_then(|folder| tree.day_entry(folder, name)).map(|entry| node_of(dir, stack, resource, entry))
-            }
-        };
-        found.ok_or_else(not_found)
-    }
-
-    async fn children(&self, dir: &Dir, entries: &mut Vec<DirEntry>) -> Result<()> {
-        let mut push = |name: &str, node: Node| {
-            let kind = match &node {
-                Node::Dir(_) => NodeKind::Dir,
-                Node::File(..) => NodeKind::File,
-                Node::Link(..) => NodeKind::Link,
-            };
-            entries.push(DirEntry { ino: self.nodes.number(&node), kind, name: name.into() });
-        };
-        match dir {
-            Dir::Root => {
-                for stack in &self.catalog.root().await?.stacks {
-                    push(stack, Node::Dir(Dir::Stack(Arc::clone(stack))));
-                }
-            }
-            Dir::Stack(stack) => {
-                for name in self.catalog.stack(stack).await?.resources.keys() {
-                    push(name, Node::Dir(Dir::Resource(Arc::clone(stack), Arc::clone(name))));
-                }
-            }
-            Dir::Resource(stack, resource) => {
-                for id in self.catalog.tree(stack, resource).await?.containers() {
-                    push(id, Node::Dir(Dir::Container(Arc::clone(stack), Arc::clone(resource), id.into())));
-                }
-            }
-            Dir::Container(stack, resource, container) => {
-                let tree = self.catalog.tree(stack, resource).await?;
-                for folder in tree.container(container).ok_or_else(not_found)?.days() {
-                    let day = Dir::Day(Arc::clone(stack), Arc::clone(resource), Arc::clone(container), folder.day);
-                    push(&folder.day.to_string(), Node::Dir(day));
-                }
-            }
-            Dir::Day(stack, resource, container, day) => {
-                let tree = self.catalog.tree(stack, resource).await?;
-                let folder = tree.container(container).and_then(|c| c.day(*day)).ok_or_else(not_found)?;
-                for entry in tree.day_entries(folder) {
-                    let name: Box<str> = entry.name().into();
-                    push(&name, node_of(dir, stack, resource, entry));
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-fn node_of(dir: &Dir, stack: &Arc<str>, resource: &Arc<str>, entry: DayEntry) -> Node {
-    match entry.target() {
-        Some(target) => Node::Link(dir.clone(), entry.name().into(), target.into(), Some(Arc::clone(entry.item()))),
-        None => Node::File(Arc::clone(entry.item()), Arc::clone(stack), Arc::clone(resource)),
-    }
 }
 
 fn not_found() -> Error {
     err!(Kind::NotFound, "no such file")
-}
-
-/// Open handles by number.
-struct Handles<T> {
-    next: AtomicU64,
-    open: Mutex<HashMap<u64, Arc<T>>>,
-}
-
-impl<T> Default for Handles<T> {
-    fn default() -> Self {
-        Handles { next: AtomicU64::new(1), open: Mutex::default() }
-    }
-}
-
-impl<T> Handles<T> {
-    fn open(&self, what: T) -> u64 {
-        let handle = self.next.fetch_add(1, Ordering::Relaxed);
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(handle, Arc::new(what));
-        handle
-    }
-
-    fn get(&self, handle: u64) -> Result<Arc<T>> {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.get(&handle).cloned().ok_or_else(|| err!(Kind::Invalid, "handle {handle} is not open"))
-    }
-
-    fn close(&self, handle: u64) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&handle);
-    }
 }

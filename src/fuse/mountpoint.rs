@@ -10,7 +10,8 @@ use super::sys;
 use crate::err;
 use crate::error::{Kind, Result};
 
-/// The subtype that /proc/self/mountinfo shows: `fuse.logarchivefs`.
+/// The subtype: `fuse.logarchivefs` in /proc/self/mountinfo, where fusermount3 did the mounting. Root's own mounts show
+/// `fuse`, as fuser leaves it out there.
 pub const SUBTYPE: &str = "logarchivefs";
 
 /// Checks that `path` is a folder that nothing is mounted on; a dead mount of ours is removed first.

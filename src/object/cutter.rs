@@ -6,20 +6,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::pool::{BUFFER, Pool};
 use crate::err;
 use crate::error::{Kind, Result};
-use crate::gunzip::{Decoder, SPACING, SeekPoint, State};
+use crate::gunzip::{Decoder, SeekPoint, State};
 
 /// Text that one visit to the CPU pool makes at most, however well the input was compressed.
 pub const STEP: usize = 8 << 20;
-/// First size of a segment's buffer: a little more than the spacing of the seek points.
-const FIRST: usize = SPACING as usize + (96 << 10);
 /// Less room than this and the buffer grows.
 const PIECE: usize = 16 << 10;
 /// The decoder stops without progress at a seek point and ahead of an error, never for longer.
 pub const MOST_IDLE: u32 = 4;
 
 pub struct Cutter {
+    pool: Arc<Pool>,
     decoder: Decoder,
     /// The segment being filled.
     text: Vec<u8>,
@@ -36,8 +36,8 @@ pub struct Cut {
 }
 
 impl Cutter {
-    pub fn new() -> Result<Self> {
-        Ok(Cutter { decoder: Decoder::new()?, text: Vec::new(), start: 0, point: None, ready: Vec::new() })
+    pub fn new(pool: Arc<Pool>) -> Result<Self> {
+        Ok(Cutter { pool, decoder: Decoder::new()?, text: Vec::new(), start: 0, point: None, ready: Vec::new() })
     }
 
     /// Decodes from `input[*used..]` until nothing more comes of it, or enough text has been made (false).
@@ -46,7 +46,11 @@ impl Cutter {
         let mut idle = 0;
         while made < STEP {
             if self.text.capacity() - self.text.len() < PIECE {
-                self.text.reserve_exact(FIRST);
+                if self.text.capacity() == 0 {
+                    self.text = self.pool.take();
+                } else {
+                    self.text.reserve_exact(BUFFER);
+                }
             }
             let step = self.decoder.decode_append(input.get(*used..).unwrap_or_default(), &mut self.text)?;
             *used += step.consumed;
@@ -71,10 +75,15 @@ impl Cutter {
         if at == 0 {
             return; // an empty segment; the point before serves as well
         }
-        let rest = self.text.split_off(at);
-        let mut text = std::mem::replace(&mut self.text, rest);
-        text.shrink_to_fit();
-        self.ready.push(Cut { start: self.start, text: text.into(), point: self.point.take() });
+        // The decoder stops at its points, so there is rarely a rest.
+        let mut rest = Vec::new();
+        if at < self.text.len() {
+            rest = self.pool.take();
+            rest.extend_from_slice(&self.text[at..]);
+            self.text.truncate(at);
+        }
+        let text = std::mem::replace(&mut self.text, rest);
+        self.ready.push(Cut { start: self.start, text: self.pool.seal(text), point: self.point.take() });
         self.start = point.out;
         self.point = Some(Arc::new(point));
     }
@@ -83,11 +92,10 @@ impl Cutter {
     pub fn finish(&mut self) -> Result<()> {
         self.decoder.finish()?;
         if !self.text.is_empty() {
-            let mut text = std::mem::take(&mut self.text);
-            text.shrink_to_fit();
+            let text = std::mem::take(&mut self.text);
             let start = self.start;
             self.start += text.len() as u64;
-            self.ready.push(Cut { start, text: text.into(), point: self.point.take() });
+            self.ready.push(Cut { start, text: self.pool.seal(text), point: self.point.take() });
         }
         Ok(())
     }

@@ -21,6 +21,7 @@ mod cutter;
 mod file;
 pub mod head;
 mod pass;
+mod pool;
 mod scan;
 mod segment;
 
@@ -96,6 +97,7 @@ pub struct Shared {
     pub policy: Policy,
     pub cache: Arc<Cache>,
     pub cpu: Cpu,
+    pool: Arc<pool::Pool>,
     next_scan: AtomicU64,
 }
 
@@ -119,7 +121,15 @@ const IDLE_FILES: usize = 65_536;
 impl Objects {
     pub fn new(store: Arc<dyn Store>, keyring: Keyring, policy: Policy, memory: usize) -> Self {
         let cache = Cache::new(memory);
-        let shared = Shared { store, keyring, policy, cache, cpu: Cpu::default(), next_scan: AtomicU64::new(1) };
+        let shared = Shared {
+            store,
+            keyring,
+            policy,
+            cache,
+            cpu: Cpu::default(),
+            pool: Arc::default(),
+            next_scan: AtomicU64::new(1),
+        };
         Objects {
             shared: Arc::new(shared),
             table: Mutex::new(HashMap::new()),

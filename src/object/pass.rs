@@ -111,7 +111,7 @@ impl Scan {
 
     async fn decode(self: &Arc<Self>) -> Result<u64> {
         let total = self.head.total;
-        let mut cutter = Some(Cutter::new()?);
+        let mut cutter = Some(Cutter::new(Arc::clone(&self.shared.pool))?);
         for n in 0..total.div_ceil(RUN) {
             if self.wait(|p| (p.verified > n).then_some(p.verified)).await? == STOPPED {
                 return Err(err!(Kind::Internal, "verification failed")); // verify's own error is the one reported

@@ -216,7 +216,8 @@ impl Scan {
                 let gzip = scan.decrypt(recipe.gzip, &cipher)?;
                 let start = SeekPoint::start();
                 let mut decoder = Resumed::new(recipe.point.as_deref().unwrap_or(&start))?;
-                let mut text = Vec::with_capacity(len);
+                let mut text = scan.shared.pool.take();
+                text.reserve_exact(len);
                 let (mut used, mut idle) = (0, 0);
                 while text.len() < len {
                     let rest = gzip.get(used..).unwrap_or_default();
@@ -227,7 +228,8 @@ impl Scan {
                         return Err(err!(Kind::Internal, "a segment ended early at {} of {len} bytes", text.len()));
                     }
                 }
-                Ok(Bytes::from(text))
+                text.truncate(len);
+                Ok(scan.shared.pool.seal(text))
             })
             .await?
     }
