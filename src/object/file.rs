@@ -1,6 +1,6 @@
 //! One object version as a file: its head, its scan, its size and what is known of its authenticity.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -21,11 +21,8 @@ pub struct LogFile {
     scan: Mutex<Option<Arc<Scan>>>,
     handles: AtomicU32,
     /// Somebody follows the scan for the kernel's page cache.
-    followed: AtomicBool,
+    followed: tokio::sync::Mutex<()>,
 }
-
-/// No page of any machine is larger, and all divide it.
-const PAGE: usize = 64 << 10;
 
 /// What `stat` may say.
 #[derive(Clone, Debug)]
@@ -100,54 +97,9 @@ impl LogFile {
         self.handles.load(Ordering::Relaxed) > 0
     }
 
-    /// Hands the text to `sink`, piece by piece in order, as the running scan releases it; ends with the scan, with the
-    /// last handle, when `sink` says false, and where text is no longer at hand. All pieces but the last end where a page
-    /// does: the kernel does not keep half a page. One follower at a time.
-    pub async fn follow<F>(&self, mut sink: F)
-    where
-        F: FnMut(u64, Bytes) -> bool + Send + 'static,
-    {
-        if self.followed.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        if let Ok(scan) = self.scan().await {
-            let mut offset = 0;
-            let mut half = Vec::new();
-            loop {
-                let text = scan.next_released(offset).await;
-                let end = text.is_none();
-                let mut text = text.unwrap_or_default();
-                let at = offset - half.len() as u64;
-                offset += text.len() as u64;
-                let mut pieces = Vec::new();
-                if !half.is_empty() {
-                    half.extend_from_slice(&text.split_to(text.len().min(PAGE - half.len())));
-                }
-                if half.len() == PAGE || end {
-                    pieces.push(Bytes::from(std::mem::take(&mut half)));
-                }
-                if half.is_empty() {
-                    half.extend_from_slice(&text.split_off(text.len() - text.len() % PAGE));
-                    pieces.push(text);
-                }
-                // The kernel may have to wait for one of its own pages: not on a thread of the runtime.
-                let stored = tokio::task::spawn_blocking(move || {
-                    let mut at = at;
-                    let more = pieces.into_iter().filter(|piece| !piece.is_empty()).all(|piece| {
-                        let begin = at;
-                        at += piece.len() as u64;
-                        sink(begin, piece)
-                    });
-                    (more, sink)
-                });
-                let Ok((more, back)) = stored.await else { break };
-                sink = back;
-                if end || !more || !self.is_open() {
-                    break;
-                }
-            }
-        }
-        self.followed.store(false, Ordering::Relaxed);
+    /// The place of the one follower, until it is dropped; None if there is one already.
+    pub(super) fn follower(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        self.followed.try_lock().ok()
     }
 
     /// Says that reads go on behind `offset`.
@@ -215,7 +167,7 @@ impl LogFile {
     }
 
     /// The scan: running, or done; started if there is none or the last one failed for the storage's sake.
-    async fn scan(&self) -> Result<Arc<Scan>> {
+    pub(super) async fn scan(&self) -> Result<Arc<Scan>> {
         let head = self.head().await?;
         let mut current = self.scan.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(scan) = current.as_ref() {

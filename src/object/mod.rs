@@ -19,6 +19,7 @@ pub mod cache;
 pub mod cpu;
 mod cutter;
 mod file;
+mod follow;
 pub mod head;
 mod pass;
 mod pool;

@@ -302,10 +302,10 @@ impl Scan {
 
     /// An error as a reader of an open file gets it.
     fn explain(&self, e: Error) -> Error {
-        let gzip = matches!(e.kind(), Kind::BadGzip | Kind::GzipChecksum | Kind::TruncatedGzip);
         let e = match e.kind() {
             Kind::NotFound => err!(Kind::Stale, "deleted since it was opened"),
-            _ if !self.head.authenticated && (gzip || e.kind() == Kind::Truncated) => unauthenticated_damage(),
+            // One and the same error for every damage, the padding's too.
+            kind if !self.head.authenticated && kind.is_verdict() => unauthenticated_damage(),
             _ => e,
         };
         e.about(&self.object.key)
