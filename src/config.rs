@@ -132,9 +132,9 @@ pub fn archive(
     selection: Selection,
     listing_ttl: std::time::Duration,
     read: &ReadArgs,
-) -> (Catalog, Objects) {
-    let objects = Objects::new(Arc::clone(&store), keyring, policy(read), read.memory);
-    (Catalog::new(store, selection, listing_ttl), objects)
+) -> Result<(Catalog, Objects)> {
+    let objects = Objects::new(Arc::clone(&store), keyring, policy(read), read.memory)?;
+    Ok((Catalog::new(store, selection, listing_ttl), objects))
 }
 
 #[cfg(test)]

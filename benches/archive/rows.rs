@@ -11,6 +11,7 @@ use logarchivefs::demo::gzip;
 use logarchivefs::demo::logs::{self, Program, Random};
 use logarchivefs::envelope::{Found, MasterKey, SealAs, seal};
 use logarchivefs::gunzip::{Decoder, State};
+use logarchivefs::object::Verify;
 use logarchivefs::key::{LogKey, Resource, Span, Time};
 
 use crate::measure::{median, percentile, ratio, row, time};
@@ -19,7 +20,8 @@ use crate::s3::Server;
 
 pub type Row = fn(&Setup);
 
-pub const ALL: [(&str, Row); 7] = [
+pub const ALL: [(&str, Row); 8] = [
+    ("engine", engine),
     ("cat", cat),
     ("stream", stream),
     ("first-byte", first_byte),
@@ -134,6 +136,10 @@ impl Setup {
         let times = (0..self.rounds).map(|_| {
             let mount = self.mount(options);
             let file = mount.file("big");
+            if std::env::var_os("PHASES").is_some() {
+                phases(&file);
+                return Duration::from_millis(1);
+            }
             let took = time(|| cat_file(&file)).0;
             rss = rss.max(mount.peak_rss());
             took
@@ -160,6 +166,15 @@ fn cat(setup: &Setup) {
             ">= 4.5",
             rss,
         );
+    }
+}
+
+fn engine(setup: &Setup) {
+    for (name, verify) in [("full", Verify::Full), ("stream", Verify::Stream)] {
+        let run = || crate::engine::scan(&setup.body, &setup.metadata, &setup.master, verify);
+        let ours = median((0..setup.rounds).map(|_| run()).collect());
+        let name = format!("scan without kernel and network, --verify {name}");
+        row(&name, ours, "in-process limit", ratio(ours, setup.limit), "-", None);
     }
 }
 
@@ -303,6 +318,14 @@ crypt.get_object(bucket: ENV['BUCKET'], key: ENV['KEY'], response_target: ENV['O
         return None;
     }
     Some(median(times))
+}
+
+fn phases(path: &Path) {
+    let (open, mut file) = time(|| File::open(path).unwrap());
+    let (stat, _) = time(|| file.metadata().unwrap());
+    let mut buf = vec![0; 128 << 10];
+    let (read, _) = time(|| while file.read(&mut buf).unwrap() > 0 {});
+    eprintln!("open {open:.1?} fstat {stat:.1?} read {read:.1?}");
 }
 
 fn cat_file(path: &Path) {

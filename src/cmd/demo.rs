@@ -54,7 +54,7 @@ async fn serve(args: &DemoArgs, path: &Path, sealed: &Path, key_file: &Path, arc
     let keyring = config::keyring(KeyArgs { key_file: vec![key_file.to_owned()], ..KeyArgs::default() }, None)?;
     let store = Arc::new(DirStore::open(sealed, "")?);
     let ttl = Duration::from_secs(300);
-    let (catalog, objects) = config::archive(store, keyring, Selection::default(), ttl, &ReadArgs::default());
+    let (catalog, objects) = config::archive(store, keyring, Selection::default(), ttl, &ReadArgs::default())?;
     let look =
         Look { uid: daemon::uid(), gid: daemon::gid(), file_mode: 0o400, dir_mode: 0o500, mounted: SystemTime::now() };
     let options = MountOptions { source: "logarchivefs-demo".into(), allow_other: false, threads: 4 };

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::pool::{BUFFER, Pool};
+use super::pool::Pool;
 use crate::err;
 use crate::error::{Kind, Result};
 use crate::gunzip::{Decoder, SeekPoint, State};
 
 /// Text that one visit to the CPU pool makes at most, however well the input was compressed.
-pub const STEP: usize = 8 << 20;
+pub const STEP: usize = 2 << 20;
 /// Less room than this and the buffer grows.
 const PIECE: usize = 16 << 10;
 /// The decoder stops without progress at a seek point and ahead of an error, never for longer.
@@ -49,7 +49,7 @@ impl Cutter {
                 if self.text.capacity() == 0 {
                     self.text = self.pool.take();
                 } else {
-                    self.text.reserve_exact(BUFFER);
+                    self.text.reserve_exact(self.pool.size());
                 }
             }
             let step = self.decoder.decode_append(input.get(*used..).unwrap_or_default(), &mut self.text)?;

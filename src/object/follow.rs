@@ -38,6 +38,10 @@ impl LogFile {
             let Ok((all, back)) = stored.await else { return };
             sink = back;
             more &= all;
+            if more {
+                // The kernel has it now: once is enough.
+                scan.handed_on(pages.end);
+            }
         }
     }
 }

@@ -18,6 +18,7 @@
 pub mod cache;
 pub mod cpu;
 mod cutter;
+mod digest;
 mod file;
 mod follow;
 pub mod head;
@@ -35,6 +36,8 @@ use cpu::Cpu;
 pub use file::{Auth, LogFile, Size};
 
 use crate::envelope::Keyring;
+use crate::error::Result;
+use crate::gunzip::SPACING;
 use crate::store::Store;
 
 #[cfg(doc)]
@@ -98,7 +101,11 @@ pub struct Shared {
     pub policy: Policy,
     pub cache: Arc<Cache>,
     pub cpu: Cpu,
-    pool: Arc<pool::Pool>,
+    /// Buffers for text, and for ciphertext and what it decrypts to.
+    texts: Arc<pool::Pool>,
+    runs: Arc<pool::Pool>,
+    /// Digests of ciphertext, under a key of this process.
+    digests: digest::Digests,
     next_scan: AtomicU64,
 }
 
@@ -120,7 +127,7 @@ struct Kept {
 const IDLE_FILES: usize = 65_536;
 
 impl Objects {
-    pub fn new(store: Arc<dyn Store>, keyring: Keyring, policy: Policy, memory: usize) -> Self {
+    pub fn new(store: Arc<dyn Store>, keyring: Keyring, policy: Policy, memory: usize) -> Result<Self> {
         let cache = Cache::new(memory);
         let shared = Shared {
             store,
@@ -128,15 +135,17 @@ impl Objects {
             policy,
             cache,
             cpu: Cpu::default(),
-            pool: Arc::default(),
+            texts: pool::Pool::new(SPACING as usize + (96 << 10), 16),
+            runs: pool::Pool::new(scan::RUN as usize, 8),
+            digests: digest::Digests::new()?,
             next_scan: AtomicU64::new(1),
         };
-        Objects {
+        Ok(Objects {
             shared: Arc::new(shared),
             table: Mutex::new(HashMap::new()),
             clock: AtomicU64::new(0),
             idle_index_limit: memory / 4,
-        }
+        })
     }
 
     pub fn shared(&self) -> &Arc<Shared> {

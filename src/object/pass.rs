@@ -14,17 +14,28 @@ use std::sync::{Arc, PoisonError};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinHandle;
 
 use super::Verify;
 use super::cache::Part;
 use super::cutter::{Cutter, STEP};
-use super::scan::{Progress, RUN, STOPPED, Scan, digest};
+use super::digest::Digest;
+use super::scan::{CHUNK, Progress, RUN, STOPPED, Scan};
 use super::segment::Segments;
 use crate::err;
 use crate::error::{Error, Kind, Result};
 
 /// Ranged GETs of one scan at a time.
 const PARALLEL: usize = 8;
+
+/// Steps of the decoder in one visit to the CPU pool.
+const STEPS: usize = 8;
+
+/// A decrypted run, with its place in the budget.
+struct Plain {
+    bytes: Bytes,
+    _permit: OwnedSemaphorePermit,
+}
 
 impl Scan {
     /// The whole pass; the exact size if it ends well.
@@ -67,18 +78,19 @@ impl Scan {
         let mut n = 0;
         while let Some(fetched) = fetches.next().await {
             let (permit, bytes) = fetched?;
-            let input = bytes.clone();
+            let (scan, input) = (Arc::clone(self), bytes.clone());
             let (v, digests) = self
                 .shared
                 .cpu
                 .run(move || {
-                    let digests = digest(&input);
+                    let digests = scan.digest(n * (RUN / CHUNK), &input);
                     verifier.update(&input);
                     (verifier, digests)
                 })
                 .await?;
             verifier = v;
-            self.reserve(digests.len() * 32);
+            let digests = digests?;
+            self.reserve(digests.len() * size_of::<Digest>());
             self.digests.write().unwrap_or_else(PoisonError::into_inner).extend(digests);
             drop(permit);
             self.keep_run(n, bytes).await;
@@ -99,8 +111,9 @@ impl Scan {
 
     /// Keeps a run for the decoder if it is not too far ahead of it. With `--verify stream` it waits instead.
     async fn keep_run(&self, n: u64, bytes: Bytes) {
-        let share = (self.shared.cache.room() / 3) as u64;
-        let near = |p: &Progress| (n.saturating_sub(p.consumed).saturating_mul(RUN) <= share).then_some(());
+        let most = self.runs_share();
+        let kept = self.kept.load(Ordering::Relaxed);
+        let near = |p: &Progress| (n.saturating_sub(p.consumed).saturating_add(kept) <= most).then_some(());
         if self.shared.policy.verify == Verify::Stream && self.wait(near).await.is_err() {
             return;
         }
@@ -110,42 +123,39 @@ impl Scan {
     }
 
     async fn decode(self: &Arc<Self>) -> Result<u64> {
-        let total = self.head.total;
-        let mut cutter = Some(Cutter::new(Arc::clone(&self.shared.pool))?);
-        for n in 0..total.div_ceil(RUN) {
-            if self.wait(|p| (p.verified > n).then_some(p.verified)).await? == STOPPED {
-                return Err(err!(Kind::Internal, "verification failed")); // verify's own error is the one reported
-            }
-            let gzip = n * RUN..((n + 1) * RUN).min(self.head.gzip_len);
-            if gzip.start >= gzip.end {
-                break;
-            }
-            let cover = self.head.content.cover(gzip.clone(), total);
-            let permit = self.shared.cache.work(RUN + STEP as u64).await;
-            let cipher = self.ciphertext(cover).await?;
-            let scan = Arc::clone(self);
-            let mut input = self.shared.cpu.run(move || scan.decrypt(gzip, &cipher)).await??;
-            let mut used = 0;
-            let mut drained = false;
+        let mut cutter = Some(Cutter::new(Arc::clone(&self.shared.texts))?);
+        let runs = self.head.gzip_len.div_ceil(RUN);
+        let mut next = None;
+        for n in 0..runs {
+            let now = next.take().unwrap_or_else(|| self.ahead(n));
+            let plain = now.await.map_err(|e| err!(Kind::Internal, "a run's task failed: {e}"))??;
+            // The next run is decrypted while this one is inflated.
+            next = (n + 1 < runs).then(|| self.ahead(n + 1));
+            let (mut used, mut drained, mut dropped) = (0, false, false);
             while !drained {
                 let Some(mut work) = cutter.take() else { break };
+                let (scan, input) = (Arc::clone(self), plain.bytes.clone());
                 let result;
-                (work, input, used, result) = self
+                (work, used, dropped, result) = self
                     .shared
                     .cpu
                     .run(move || {
-                        let result = work.step(&input, &mut used);
-                        (work, input, used, result)
+                        let result = scan.inflate_run(&mut work, &input, &mut used, &mut dropped);
+                        (work, used, dropped, result)
                     })
                     .await?;
-                self.publish(&mut work, false);
                 cutter = Some(work);
                 drained = result?;
             }
-            drop(permit);
-            self.shared.cache.remove(self.key(Part::Run(n as u32)));
+            // Dropped text will be made again: from here, rather than from the network.
+            if dropped && self.kept.load(Ordering::Relaxed) < self.runs_share() / 2 {
+                self.kept.fetch_add(1, Ordering::Relaxed);
+            } else {
+                self.shared.cache.remove(self.key(Part::Run(n as u32)));
+            }
             self.progress.send_modify(|p| p.consumed = n + 1);
         }
+        // What follows the gzip stream in the object (the tag) is verify's alone.
         let Some(mut work) = cutter.take() else { return Err(err!(Kind::Internal, "no decoder")) };
         work.finish()?;
         self.publish(&mut work, true);
@@ -156,21 +166,59 @@ impl Scan {
         Ok(work.len())
     }
 
-    /// Makes finished segments readable; all but the last one unless this is the end.
-    fn publish(&self, work: &mut Cutter, end: bool) {
+    /// Decrypts run `n` in the background, as soon as verify is through with it.
+    fn ahead(self: &Arc<Self>, n: u64) -> JoinHandle<Result<Plain>> {
+        let scan = Arc::clone(self);
+        tokio::spawn(async move {
+            if scan.wait(|p| (p.verified > n).then_some(p.verified)).await? == STOPPED {
+                return Err(err!(Kind::Internal, "verification failed")); // verify's own error is the one reported
+            }
+            let gzip = n * RUN..((n + 1) * RUN).min(scan.head.gzip_len);
+            let cover = scan.head.content.cover(gzip.clone(), scan.head.total);
+            let permit = scan.shared.cache.work(RUN + STEP as u64).await;
+            let cipher = scan.ciphertext(cover).await?;
+            let work = Arc::clone(&scan);
+            let bytes = scan.shared.cpu.run(move || work.decrypt(gzip, &cipher)).await??;
+            Ok(Plain { bytes, _permit: permit })
+        })
+    }
+
+    /// Inflates from `input[*used..]`, publishing as it goes; false if there is more to do. Gives up its core now and then,
+    /// however well the input was compressed.
+    fn inflate_run(&self, work: &mut Cutter, input: &[u8], used: &mut usize, dropped: &mut bool) -> Result<bool> {
+        for _ in 0..STEPS {
+            let drained = work.step(input, used);
+            *dropped |= !self.publish(work, false);
+            if drained? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Runs that one scan keeps in the cache at most.
+    fn runs_share(&self) -> u64 {
+        self.shared.cache.room() as u64 / 3 / RUN
+    }
+
+    /// Makes finished segments readable; all but the last one unless this is the end. False if text was dropped.
+    fn publish(&self, work: &mut Cutter, end: bool) -> bool {
         let ready = if end { work.ready.len() } else { work.ready.len().saturating_sub(1) };
-        let share = self.shared.cache.room() as u64 / 2;
-        let mut cost = 0;
+        let share = self.shared.cache.room() as u64 * 5 / 8;
+        let (mut cost, mut kept) = (0, true);
         for cut in work.ready.drain(..ready) {
             let text = cut.start..cut.start + cut.text.len() as u64;
             // Text that no reader is near is inflated again when somebody comes for it.
             if text.start < self.reader.load(Ordering::Relaxed) + share {
                 self.shared.cache.insert(self.key(Part::Segment(cut.start)), cut.text);
+            } else {
+                kept = false;
             }
             cost += self.segments.write().unwrap_or_else(PoisonError::into_inner).publish(text, cut.point);
         }
         self.reserve(cost);
         let decoded = self.read_segments(Segments::decoded);
         self.progress.send_modify(|p| p.decoded = decoded);
+        kept
     }
 }

@@ -1,35 +1,51 @@
-//! Buffers for segments, used again: a fresh mebibyte for each costs page faults and, on many threads, an unmapping that
-//! interrupts every core. A buffer comes back when the last reader of its text lets go.
+//! Buffers, used again: a fresh mebibyte for each segment or run costs page faults and, on many threads, an unmapping
+//! that interrupts every core. A buffer comes back when the last reader of its bytes lets go.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::gunzip::SPACING;
-
-/// Size of a buffer: a little more than the spacing of the seek points, so that most segments fit without growing.
-pub const BUFFER: usize = SPACING as usize + (96 << 10);
-/// Idle buffers kept at most; what comes back beyond it is freed.
-const IDLE: usize = 16;
-
-#[derive(Default)]
-pub struct Pool(Mutex<Vec<Vec<u8>>>);
+/// Buffers of one size.
+pub struct Pool {
+    size: usize,
+    /// Idle buffers kept at most; what comes back beyond it is freed.
+    most: usize,
+    idle: Mutex<Vec<Vec<u8>>>,
+}
 
 impl Pool {
-    /// An empty buffer of at least [`BUFFER`] bytes.
-    pub fn take(&self) -> Vec<u8> {
-        let idle = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        idle.unwrap_or_else(|| Vec::with_capacity(BUFFER))
+    pub fn new(size: usize, most: usize) -> Arc<Self> {
+        Arc::new(Pool { size, most, idle: Mutex::default() })
     }
 
-    /// A filled buffer as bytes. Short text is copied: it must not hold a whole buffer in the cache.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// An empty buffer of at least [`Pool::size`] bytes.
+    pub fn take(&self) -> Vec<u8> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.unwrap_or_else(|| Vec::with_capacity(self.size))
+    }
+
+    /// An empty buffer for `len` bytes: not a whole one for a few.
+    pub fn take_for(&self, len: usize) -> Vec<u8> {
+        if len < self.size / 2 { Vec::with_capacity(len) } else { self.take() }
+    }
+
+    /// A filled buffer as bytes for the cache. What is short is copied: it must not hold a whole buffer there.
     pub fn seal(self: &Arc<Self>, text: Vec<u8>) -> Bytes {
-        if text.len() < BUFFER / 2 {
+        if text.len() < self.size / 2 {
             let short = Bytes::copy_from_slice(&text);
             self.give(text);
             return short;
         }
-        if text.capacity() > 2 * BUFFER {
+        self.lend(text)
+    }
+
+    /// A filled buffer as bytes for now.
+    pub fn lend(self: &Arc<Self>, text: Vec<u8>) -> Bytes {
+        if text.capacity() > 2 * self.size {
             return Bytes::from(text.into_boxed_slice());
         }
         Bytes::from_owner(Lent { text, pool: Arc::clone(self) })
@@ -37,10 +53,10 @@ impl Pool {
 
     fn give(&self, mut buffer: Vec<u8>) {
         // One that has grown is worth no more than a new one.
-        if (BUFFER..=2 * BUFFER).contains(&buffer.capacity()) {
+        if (self.size..=2 * self.size).contains(&buffer.capacity()) {
             buffer.clear();
-            let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if idle.len() < IDLE {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            if idle.len() < self.most {
                 idle.push(buffer);
             }
         }
@@ -68,9 +84,11 @@ impl Drop for Lent {
 mod tests {
     use super::*;
 
+    const BUFFER: usize = 1000;
+
     #[test]
     fn a_buffer_comes_back_when_its_last_reader_lets_go() {
-        let pool = Arc::new(Pool::default());
+        let pool = Pool::new(BUFFER, 4);
         let mut buffer = pool.take();
         let place = buffer.as_ptr();
         buffer.resize(BUFFER - 5, 7);
@@ -87,7 +105,7 @@ mod tests {
 
     #[test]
     fn short_and_long_text_holds_no_buffer() {
-        let pool = Arc::new(Pool::default());
+        let pool = Pool::new(BUFFER, 4);
         let mut buffer = pool.take();
         let place = buffer.as_ptr();
         buffer.extend_from_slice(b"short");
@@ -97,6 +115,6 @@ mod tests {
         let long = pool.seal(vec![1; 3 * BUFFER]);
         assert_eq!(long.len(), 3 * BUFFER);
         drop(long);
-        assert!(pool.0.lock().unwrap().is_empty());
+        assert!(pool.idle.lock().unwrap().is_empty());
     }
 }

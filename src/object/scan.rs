@@ -9,18 +9,18 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, Shared as SharedFuture};
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use super::cache::{CacheKey, Part};
 use super::cutter::MOST_IDLE;
+use super::digest::Digest;
 use super::head::{Head, unauthenticated_damage};
 use super::segment::{Recipe, Segments};
 use super::{Listed, Shared, Verify};
 use crate::err;
 use crate::error::{Error, Kind, Result};
 use crate::gunzip::{Resumed, SeekPoint};
-use crate::store::{ByteRange, GetRequest};
+use crate::store::{ByteRange, GetRequest, Part as Body};
 
 /// Unit of the ciphertext digests: what a random read fetches at least.
 pub const CHUNK: u64 = 128 << 10;
@@ -52,11 +52,13 @@ pub struct Scan {
     pub(super) object: Listed,
     pub(super) shared: Arc<Shared>,
     pub(super) head: Arc<Head>,
-    pub(super) digests: RwLock<Vec<[u8; 32]>>,
+    pub(super) digests: RwLock<Vec<Digest>>,
     pub(super) segments: RwLock<Segments>,
     pub(super) progress: watch::Sender<Progress>,
     /// End of the furthest read so far: what the decoder keeps text for.
     pub(super) reader: AtomicU64,
+    /// Consumed runs left in the cache, since not all of their text is there.
+    pub(super) kept: AtomicU64,
     loads: Mutex<std::collections::HashMap<u64, Load>>,
     reserved: AtomicUsize,
 }
@@ -74,6 +76,7 @@ impl Scan {
             segments: RwLock::default(),
             progress: watch::Sender::new(Progress::default()),
             reader: AtomicU64::new(0),
+            kept: AtomicU64::new(0),
             loads: Mutex::default(),
             reserved: AtomicUsize::new(0),
         });
@@ -124,9 +127,9 @@ impl Scan {
         Ok(out.into())
     }
 
-    /// The released text from `offset` to the end of its segment, once the scan has come there. None at the end, after a
-    /// failure, and where the cache has let go of it.
-    pub async fn next_released(&self, offset: u64) -> Option<Bytes> {
+    /// The released text from `offset` to the end of its segment, once the scan has come there. None at the end and after
+    /// a failure.
+    pub async fn next_released(self: &Arc<Self>, offset: u64) -> Option<Bytes> {
         let there = |p: &Progress| match &p.done {
             _ if p.released && p.decoded > offset => Some(true),
             Some(_) => Some(false),
@@ -136,10 +139,23 @@ impl Scan {
             return None;
         }
         self.reader.fetch_max(offset, Ordering::Relaxed);
-        let start = self.read_segments(|s| s.start_of(s.find(offset)?))?;
-        let text = self.shared.cache.get(self.key(Part::Segment(start)))?;
+        let (here, last) = self.read_segments(|s| (s.find(offset), s.len()));
+        let here = here?;
+        // What was dropped before its release comes back on all cores.
+        for index in here + 1..(here + self.shared.cpu.cores()).min(last) {
+            drop(self.segment(index));
+        }
+        let (start, load) = self.segment(here).ok()?;
+        let text = load.text().await.ok()?;
         let from = (offset - start) as usize;
         (from < text.len()).then(|| text.slice(from..))
+    }
+
+    /// The segment that ends at `end` is kept elsewhere from now on.
+    pub fn handed_on(&self, end: u64) {
+        if let Some(start) = self.read_segments(|s| s.start_of(s.find(end.checked_sub(1)?)?)) {
+            self.shared.cache.remove(self.key(Part::Segment(start)));
+        }
     }
 
     /// Has segments behind `offset` inflated before they are asked for, as many as there are cores.
@@ -160,10 +176,7 @@ impl Scan {
         let index = self.read_segments(|s| s.find(offset));
         let index = index.ok_or_else(|| err!(Kind::Internal, "no segment holds offset {offset}"))?;
         let (start, load) = self.segment(index)?;
-        let text = match load {
-            Ready::Now(text) => text,
-            Ready::Later(load) => load.await.map_err(|e| self.explain(e))?,
-        };
+        let text = load.text().await.map_err(|e| self.explain(e))?;
         let from = (offset - start) as usize;
         let to = text.len().min((end - start) as usize);
         if from >= to {
@@ -216,7 +229,7 @@ impl Scan {
                 let gzip = scan.decrypt(recipe.gzip, &cipher)?;
                 let start = SeekPoint::start();
                 let mut decoder = Resumed::new(recipe.point.as_deref().unwrap_or(&start))?;
-                let mut text = scan.shared.pool.take();
+                let mut text = scan.shared.texts.take();
                 text.reserve_exact(len);
                 let (mut used, mut idle) = (0, 0);
                 while text.len() < len {
@@ -229,25 +242,23 @@ impl Scan {
                     }
                 }
                 text.truncate(len);
-                Ok(scan.shared.pool.seal(text))
+                Ok(scan.shared.texts.seal(text))
             })
             .await?
     }
 
-    /// Ciphertext of a range that verify has passed, from the cache or fetched again and compared with its digests.
-    pub(super) async fn ciphertext(&self, range: Range<u64>) -> Result<Bytes> {
-        let run = range.start / RUN;
-        if let Some(bytes) = self.shared.cache.get(self.key(Part::Run(run as u32))) {
-            let base = run * RUN;
-            if range.end <= base + bytes.len() as u64 {
-                return Ok(bytes.slice((range.start - base) as usize..(range.end - base) as usize));
-            }
+    /// Ciphertext of a range that verify has passed, in pieces: from the cache, or fetched again and compared with its
+    /// digests.
+    pub(super) async fn ciphertext(self: &Arc<Self>, range: Range<u64>) -> Result<Vec<Bytes>> {
+        if let Some(pieces) = self.cached_ciphertext(&range) {
+            return Ok(pieces);
         }
         let start = range.start / CHUNK * CHUNK;
         let end = (range.end.div_ceil(CHUNK) * CHUNK).min(self.head.total);
         let bytes = self.fetch(start..end).await?;
-        let (bytes, digests) = self.shared.cpu.run(move || (digest(&bytes), bytes)).await.map(|(d, b)| (b, d))?;
         let first = (start / CHUNK) as usize;
+        let (scan, input) = (Arc::clone(self), bytes.clone());
+        let digests = self.shared.cpu.run(move || scan.digest(first as u64, &input)).await??;
         let known = self.digests.read().unwrap_or_else(PoisonError::into_inner);
         if known.get(first..first + digests.len()) != Some(&digests[..]) {
             return Err(err!(
@@ -256,16 +267,29 @@ impl Scan {
                 end - 1
             ));
         }
-        Ok(bytes.slice((range.start - start) as usize..(range.end - start) as usize))
+        Ok(vec![bytes.slice((range.start - start) as usize..(range.end - start) as usize)])
+    }
+
+    fn cached_ciphertext(&self, range: &Range<u64>) -> Option<Vec<Bytes>> {
+        (range.start / RUN..range.end.div_ceil(RUN))
+            .map(|n| {
+                let run = self.shared.cache.get(self.key(Part::Run(n as u32)))?;
+                let within = |at: u64| at.clamp(n * RUN, n * RUN + run.len() as u64) - n * RUN;
+                Some(run.slice(within(range.start) as usize..within(range.end) as usize))
+            })
+            .collect()
     }
 
     /// The part `range` of the gzip stream; `cipher` is what covers it.
-    pub(super) fn decrypt(&self, range: Range<u64>, cipher: &[u8]) -> Result<Vec<u8>> {
-        let mut buf = cipher.to_vec();
+    pub(super) fn decrypt(&self, range: Range<u64>, cipher: &[Bytes]) -> Result<Bytes> {
+        let mut buf = self.shared.runs.take_for(cipher.iter().map(Bytes::len).sum());
+        cipher.iter().for_each(|piece| buf.extend_from_slice(piece));
         let plain = self.head.content.decrypt(range, self.head.total, &mut buf)?;
-        buf.truncate(plain.end);
-        buf.drain(..plain.start);
-        Ok(buf)
+        Ok(self.shared.runs.lend(buf).slice(plain))
+    }
+
+    pub(super) fn digest(&self, first: u64, bytes: &[u8]) -> Result<Vec<Digest>> {
+        self.shared.digests.of(self.number, first, bytes)
     }
 
     pub(super) async fn fetch(&self, range: Range<u64>) -> Result<Bytes> {
@@ -274,7 +298,10 @@ impl Scan {
             pin: self.head.pin.clone(),
             range: ByteRange::Span(range.clone()),
         };
-        let got = self.shared.store.get(&request).await?;
+        let runs = &self.shared.runs;
+        let mut part = Body::into_buffer(runs.take_for((range.end - range.start) as usize));
+        self.shared.store.fetch(&request, &mut part).await?;
+        let got = part.finish_with(|bytes| runs.lend(bytes))?;
         if got.total != self.head.total || got.bytes.len() as u64 != range.end - range.start {
             return Err(err!(
                 Kind::Storage,
@@ -336,6 +363,11 @@ enum Ready {
     Later(Load),
 }
 
-pub(super) fn digest(bytes: &[u8]) -> Vec<[u8; 32]> {
-    bytes.chunks(CHUNK as usize).map(|chunk| Sha256::digest(chunk).into()).collect()
+impl Ready {
+    async fn text(self) -> Result<Bytes> {
+        match self {
+            Ready::Now(text) => Ok(text),
+            Ready::Later(load) => load.await,
+        }
+    }
 }

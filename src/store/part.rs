@@ -24,6 +24,11 @@ impl Part {
         Part::default()
     }
 
+    /// One that fills `buffer`, which is empty; a buffer that is large enough is not allocated again.
+    pub fn into_buffer(buffer: Vec<u8>) -> Self {
+        Part { buf: buffer, ..Part::default() }
+    }
+
     /// Bytes that are here.
     pub fn have(&self) -> usize {
         self.buf.len()
@@ -86,9 +91,14 @@ impl Part {
 
     /// The object, if it is complete.
     pub fn finish(self) -> Result<Object> {
+        self.finish_with(Bytes::from)
+    }
+
+    /// The object, if it is complete; `seal` makes its bytes from the buffer.
+    pub fn finish_with(self, seal: impl FnOnce(Vec<u8>) -> Bytes) -> Result<Object> {
         let (have, want) = (self.buf.len(), self.want);
         match self.head {
-            Some(head) if have == want => Ok(Object { bytes: self.buf.into(), ..head }),
+            Some(head) if have == want => Ok(Object { bytes: seal(self.buf), ..head }),
             _ => Err(err!(Kind::Storage, "the body broke off after {have} of {want} bytes")),
         }
     }
