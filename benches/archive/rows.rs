@@ -11,8 +11,8 @@ use logarchivefs::demo::gzip;
 use logarchivefs::demo::logs::{self, Program, Random};
 use logarchivefs::envelope::{Found, MasterKey, SealAs, seal};
 use logarchivefs::gunzip::{Decoder, State};
-use logarchivefs::object::Verify;
 use logarchivefs::key::{LogKey, Resource, Span, Time};
+use logarchivefs::object::Verify;
 
 use crate::measure::{median, percentile, ratio, row, time};
 use crate::mounted::Mounted;

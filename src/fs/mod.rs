@@ -150,11 +150,18 @@ impl Fs {
     /// A program that asks for them (`cat`, `wc`, `cp` do, right after `open`) is going to read from the start: meanwhile
     /// the text goes to the kernel's page cache, so that the wait is not lost.
     async fn getattr_open(&self, ino: Ino, node: &Node, file: Arc<LogFile>) -> Result<Attr> {
+        let mut following = None;
         if let (Some(pages), None) = (self.pages.get(), file.proven_size()) {
             let (pages, file) = (Arc::clone(pages), Arc::clone(&file));
-            tokio::spawn(async move { file.follow(move |offset, text| pages.store(ino, offset, &text)).await });
+            let follow = async move { file.follow(move |offset, text| pages.store(ino, offset, &text)).await };
+            following = Some(tokio::spawn(follow));
         }
-        self.attr_of(ino, node).await
+        let attr = self.attr_of(ino, node).await;
+        // A reader that overtakes it would do the same work a second time, and slower.
+        if let (Some(following), Ok(_)) = (following, &attr) {
+            following.await.ok();
+        }
+        attr
     }
 
     pub fn readlink(&self, ino: Ino) -> Result<String> {

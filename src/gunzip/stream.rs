@@ -10,7 +10,7 @@
 //! quiet); anything else is no data and is counted for [`Decoder::warning`]. Bytes 1f 8b there commit to a member:
 //! damage behind them is an error. After padding no member can follow (as in GNU gzip).
 
-use flate2::Crc;
+use crc_fast::{CrcAlgorithm, Digest};
 
 use super::header::{Header, MAGIC};
 use super::points::{Entry, Recorder, SeekPoint, unpack};
@@ -67,7 +67,7 @@ pub struct Decoder {
     /// `None` when resumed: no points, no checks.
     recorder: Option<Recorder>,
     /// CRC-32 and length of the current member.
-    crc: Crc,
+    crc: Digest,
     /// Offset in the plaintext of the next byte.
     out: u64,
     /// Offset in the compressed stream of the next byte.
@@ -98,7 +98,16 @@ impl Decoder {
             }
         };
         let (out, input) = (point.out, point.input);
-        Ok(Decoder { raw, phase, recorder: None, crc: Crc::new(), out, input, trailing: 0, garbage: false })
+        Ok(Decoder {
+            raw,
+            phase,
+            recorder: None,
+            crc: Digest::new(CrcAlgorithm::Crc32IsoHdlc),
+            out,
+            input,
+            trailing: 0,
+            garbage: false,
+        })
     }
 
     /// Decodes from `input` into `output`, as far as either lasts. Bytes of `output` behind `produced` may be
@@ -315,15 +324,15 @@ impl Decoder {
         }
         let at = self.input;
         // Both counts are modulo 2^32.
-        if crc != self.crc.sum() {
-            let sum = self.crc.sum();
+        let sum = self.crc.finalize();
+        if u64::from(crc) != sum {
             return Err(err!(
                 Kind::GzipChecksum,
                 "CRC-32 of the gzip member that ends near byte {at} is {sum:08x}, not {crc:08x}"
             ));
         }
-        if isize != self.crc.amount() {
-            let len = self.crc.amount();
+        let len = self.crc.get_amount() as u32;
+        if isize != len {
             return Err(err!(
                 Kind::GzipChecksum,
                 "length of the gzip member that ends near byte {at} is {len}, not {isize} (modulo 2^32)"

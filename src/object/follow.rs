@@ -19,6 +19,7 @@ impl LogFile {
     {
         let Some(_only) = self.follower() else { return };
         let Ok(scan) = self.scan().await else { return };
+        let _following = scan.following();
         let mut pages = Pages::default();
         let mut more = true;
         while more && self.is_open() {

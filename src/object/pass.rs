@@ -125,13 +125,26 @@ impl Scan {
     async fn decode(self: &Arc<Self>) -> Result<u64> {
         let mut cutter = Some(Cutter::new(Arc::clone(&self.shared.texts))?);
         let runs = self.head.gzip_len.div_ceil(RUN);
-        let mut next = None;
+        let (mut next, mut dropped) = (None, false);
         for n in 0..runs {
             let now = next.take().unwrap_or_else(|| self.ahead(n));
             let plain = now.await.map_err(|e| err!(Kind::Internal, "a run's task failed: {e}"))??;
             // The next run is decrypted while this one is inflated.
             next = (n + 1 < runs).then(|| self.ahead(n + 1));
-            let (mut used, mut drained, mut dropped) = (0, false, false);
+            // So are the buffers for its text brought in.
+            let shared = Arc::clone(&self.shared);
+            tokio::task::spawn_blocking(move || shared.texts.prepare(usize::MAX));
+            // Text that cannot be kept is decoded all the same, for its seek points and the size; but where somebody
+            // is about to take it away, and not even its ciphertext could be kept, waiting is cheaper.
+            self.wait(|p| {
+                (!dropped
+                    || p.follower.is_none_or(|to| p.decoded <= to + self.texts_share())
+                    || self.kept.load(Ordering::Relaxed) < self.runs_share() / 2)
+                    .then_some(())
+            })
+            .await?;
+            let (mut used, mut drained) = (0, false);
+            dropped = false;
             while !drained {
                 let Some(mut work) = cutter.take() else { break };
                 let (scan, input) = (Arc::clone(self), plain.bytes.clone());
@@ -201,10 +214,15 @@ impl Scan {
         self.shared.cache.room() as u64 / 3 / RUN
     }
 
+    /// Bytes of text that one scan keeps in the cache at most.
+    fn texts_share(&self) -> u64 {
+        self.shared.cache.room() as u64 * 5 / 8
+    }
+
     /// Makes finished segments readable; all but the last one unless this is the end. False if text was dropped.
     fn publish(&self, work: &mut Cutter, end: bool) -> bool {
         let ready = if end { work.ready.len() } else { work.ready.len().saturating_sub(1) };
-        let share = self.shared.cache.room() as u64 * 5 / 8;
+        let share = self.texts_share();
         let (mut cost, mut kept) = (0, true);
         for cut in work.ready.drain(..ready) {
             let text = cut.start..cut.start + cut.text.len() as u64;

@@ -28,6 +28,16 @@ impl Pool {
         idle.unwrap_or_else(|| Vec::with_capacity(self.size))
     }
 
+    /// Sees to it that `n` buffers are ready, each of their pages in memory: whoever takes one then need not wait for
+    /// the kernel to find them.
+    pub fn prepare(&self, n: usize) {
+        while self.idle.lock().unwrap_or_else(PoisonError::into_inner).len() < n.min(self.most) {
+            let mut buffer = Vec::with_capacity(self.size);
+            buffer.resize(self.size, 1);
+            self.give(buffer);
+        }
+    }
+
     /// An empty buffer for `len` bytes: not a whole one for a few.
     pub fn take_for(&self, len: usize) -> Vec<u8> {
         if len < self.size / 2 { Vec::with_capacity(len) } else { self.take() }

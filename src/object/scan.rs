@@ -41,6 +41,8 @@ pub struct Progress {
     pub(super) released: bool,
     /// Bytes of text that are readable once released.
     pub(super) decoded: u64,
+    /// Somebody takes the text away as it is released: so far, up to here.
+    pub(super) follower: Option<u64>,
     /// The end: the exact size, or why there is none.
     pub done: Option<Result<u64>>,
 }
@@ -151,11 +153,18 @@ impl Scan {
         (from < text.len()).then(|| text.slice(from..))
     }
 
+    /// From now on, until this is dropped, the decoder waits for the caller of [`Scan::handed_on`] rather than drop text.
+    pub fn following(self: &Arc<Self>) -> Following {
+        self.progress.send_modify(|p| p.follower = Some(0));
+        Following(Arc::clone(self))
+    }
+
     /// The segment that ends at `end` is kept elsewhere from now on.
     pub fn handed_on(&self, end: u64) {
         if let Some(start) = self.read_segments(|s| s.start_of(s.find(end.checked_sub(1)?)?)) {
             self.shared.cache.remove(self.key(Part::Segment(start)));
         }
+        self.progress.send_modify(|p| p.follower = Some(end));
     }
 
     /// Has segments behind `offset` inflated before they are asked for, as many as there are cores.
@@ -355,6 +364,15 @@ impl Scan {
 impl Drop for Scan {
     fn drop(&mut self) {
         self.shared.cache.release(*self.reserved.get_mut());
+    }
+}
+
+/// See [`Scan::following`].
+pub struct Following(Arc<Scan>);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.progress.send_modify(|p| p.follower = None);
     }
 }
 
