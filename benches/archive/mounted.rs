@@ -14,7 +14,7 @@ pub struct Mounted {
 impl Mounted {
     pub fn new(endpoint: &str, key_file: &Path, options: &[&str]) -> Mounted {
         let folder = tempfile::tempdir().unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_logarchivefs"))
+        let child = Command::new(std::env::var("LOGARCHIVEFS").unwrap_or(env!("CARGO_BIN_EXE_logarchivefs").into()))
             .args(["mount", s3::BUCKET])
             .arg(folder.path())
             .args(["--endpoint-url", endpoint, "--region", s3::REGION, "--key-file"])

@@ -135,8 +135,8 @@ impl Objects {
             policy,
             cache,
             cpu: Cpu::default(),
-            texts: pool::Pool::new(SPACING as usize + (96 << 10), 16),
-            runs: pool::Pool::new(scan::RUN as usize, 8),
+            texts: pool::Pool::new(SPACING as usize + (96 << 10), 64),
+            runs: pool::Pool::new(scan::RUN as usize, 16),
             digests: digest::Digests::new()?,
             next_scan: AtomicU64::new(1),
         };

@@ -53,6 +53,7 @@ impl Scan {
             result
         };
         let (verified, decoded) = futures::join!(verify, decode);
+        self.shared.texts.trim(8);
         // A tag that does not hold says more than the gzip error that follows from it.
         verified?;
         decoded
@@ -111,10 +112,12 @@ impl Scan {
 
     /// Keeps a run for the decoder if it is not too far ahead of it. With `--verify stream` it waits instead.
     async fn keep_run(&self, n: u64, bytes: Bytes) {
-        let most = self.runs_share();
+        // With `--verify stream` the two go side by side, and a few runs are enough.
+        let stream = self.shared.policy.verify == Verify::Stream;
+        let most = self.runs_share().min(if stream { 2 * PARALLEL as u64 } else { u64::MAX });
         let kept = self.kept.load(Ordering::Relaxed);
         let near = |p: &Progress| (n.saturating_sub(p.consumed).saturating_add(kept) <= most).then_some(());
-        if self.shared.policy.verify == Verify::Stream && self.wait(near).await.is_err() {
+        if stream && self.wait(near).await.is_err() {
             return;
         }
         if near(&self.progress.borrow()).is_some() {
@@ -133,7 +136,7 @@ impl Scan {
             next = (n + 1 < runs).then(|| self.ahead(n + 1));
             // So are the buffers for its text brought in.
             let shared = Arc::clone(&self.shared);
-            tokio::task::spawn_blocking(move || shared.texts.prepare(usize::MAX));
+            tokio::task::spawn_blocking(move || shared.texts.prepare(4));
             // Text that cannot be kept is decoded all the same, for its seek points and the size; but where somebody
             // is about to take it away, and not even its ciphertext could be kept, waiting is cheaper.
             self.wait(|p| {

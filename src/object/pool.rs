@@ -38,6 +38,15 @@ impl Pool {
         }
     }
 
+    /// Frees idle buffers beyond `n`.
+    pub fn trim(&self, n: usize) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = n.min(idle.len());
+        let rest = idle.split_off(at);
+        drop(idle);
+        drop(rest);
+    }
+
     /// An empty buffer for `len` bytes: not a whole one for a few.
     pub fn take_for(&self, len: usize) -> Vec<u8> {
         if len < self.size / 2 { Vec::with_capacity(len) } else { self.take() }
