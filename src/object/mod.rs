@@ -15,6 +15,7 @@
 //! * A read returns all bytes asked for up to the true end of the file, or an error; never a short piece.
 //! * A verdict on an object ([`Kind::is_verdict`]) is remembered; a failure of the storage never is.
 
+mod access;
 pub mod cache;
 pub mod cpu;
 mod cutter;

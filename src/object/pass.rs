@@ -128,7 +128,7 @@ impl Scan {
     async fn decode(self: &Arc<Self>) -> Result<u64> {
         let mut cutter = Some(Cutter::new(Arc::clone(&self.shared.texts))?);
         let runs = self.head.gzip_len.div_ceil(RUN);
-        let (mut next, mut dropped) = (None, false);
+        let mut next = None;
         for n in 0..runs {
             let now = next.take().unwrap_or_else(|| self.ahead(n));
             let plain = now.await.map_err(|e| err!(Kind::Internal, "a run's task failed: {e}"))??;
@@ -137,17 +137,7 @@ impl Scan {
             // So are the buffers for its text brought in.
             let shared = Arc::clone(&self.shared);
             tokio::task::spawn_blocking(move || shared.texts.prepare(4));
-            // Text that cannot be kept is decoded all the same, for its seek points and the size; but where somebody
-            // is about to take it away, and not even its ciphertext could be kept, waiting is cheaper.
-            self.wait(|p| {
-                (!dropped
-                    || p.follower.is_none_or(|to| p.decoded <= to + self.texts_share())
-                    || self.kept.load(Ordering::Relaxed) < self.runs_share() / 2)
-                    .then_some(())
-            })
-            .await?;
-            let (mut used, mut drained) = (0, false);
-            dropped = false;
+            let (mut used, mut drained, mut dropped) = (0, false, false);
             while !drained {
                 let Some(mut work) = cutter.take() else { break };
                 let (scan, input) = (Arc::clone(self), plain.bytes.clone());
@@ -163,8 +153,9 @@ impl Scan {
                 cutter = Some(work);
                 drained = result?;
             }
-            // Dropped text will be made again: from here, rather than from the network.
-            if dropped && self.kept.load(Ordering::Relaxed) < self.runs_share() / 2 {
+            // What is dropped before its release will be made again: from here, rather than from the network.
+            if dropped && !self.progress.borrow().released && self.kept.load(Ordering::Relaxed) < self.runs_share() / 2
+            {
                 self.kept.fetch_add(1, Ordering::Relaxed);
             } else {
                 self.shared.cache.remove(self.key(Part::Run(n as u32)));
@@ -186,9 +177,10 @@ impl Scan {
     fn ahead(self: &Arc<Self>, n: u64) -> JoinHandle<Result<Plain>> {
         let scan = Arc::clone(self);
         tokio::spawn(async move {
-            if scan.wait(|p| (p.verified > n).then_some(p.verified)).await? == STOPPED {
+            if scan.wait(|p| (p.verified > n && !scan.is_too_far(p)).then_some(p.verified)).await? == STOPPED {
                 return Err(err!(Kind::Internal, "verification failed")); // verify's own error is the one reported
             }
+            // From here on it waits for nobody: whoever holds a permit goes on to the end.
             let gzip = n * RUN..((n + 1) * RUN).min(scan.head.gzip_len);
             let cover = scan.head.content.cover(gzip.clone(), scan.head.total);
             let permit = scan.shared.cache.work(RUN + STEP as u64).await;
@@ -197,6 +189,17 @@ impl Scan {
             let bytes = scan.shared.cpu.run(move || work.decrypt(gzip, &cipher)).await??;
             Ok(Plain { bytes, _permit: permit })
         })
+    }
+
+    /// Text that cannot be kept is decoded all the same, for its seek points and the size. But where somebody is about to
+    /// take the text away, and not even its ciphertext can be kept any more, waiting is cheaper.
+    fn is_too_far(&self, p: &Progress) -> bool {
+        let share = self.texts_share();
+        // The run at work fills the rest.
+        let most = share - (share / 4).min(8 * RUN);
+        let full = p.released || self.kept.load(Ordering::Relaxed) >= self.runs_share() / 2;
+        let awaited = self.reader.load(Ordering::Relaxed) > p.decoded;
+        p.verified != STOPPED && full && !awaited && p.follower.is_some_and(|to| p.decoded > to.saturating_add(most))
     }
 
     /// Inflates from `input[*used..]`, publishing as it goes; false if there is more to do. Gives up its core now and then,

@@ -3,24 +3,20 @@
 //! Invariant: text leaves [`Scan::read`] only when it is released: with `--verify full` after the tag has held. What the
 //! cache no longer has is made again from a seek point and from ciphertext that verify has digested.
 
-use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
-use futures::future::{BoxFuture, FutureExt, Shared as SharedFuture};
 use tokio::sync::watch;
 
+use super::access::Load;
 use super::cache::{CacheKey, Part};
-use super::cutter::MOST_IDLE;
 use super::digest::Digest;
 use super::head::{Head, unauthenticated_damage};
-use super::segment::{Recipe, Segments};
+use super::segment::Segments;
 use super::{Listed, Shared, Verify};
 use crate::err;
 use crate::error::{Error, Kind, Result};
-use crate::gunzip::{Resumed, SeekPoint};
-use crate::store::{ByteRange, GetRequest, Part as Body};
 
 /// Unit of the ciphertext digests: what a random read fetches at least.
 pub const CHUNK: u64 = 128 << 10;
@@ -47,10 +43,8 @@ pub struct Progress {
     pub done: Option<Result<u64>>,
 }
 
-type Load = SharedFuture<BoxFuture<'static, Result<Bytes>>>;
-
 pub struct Scan {
-    number: u64,
+    pub(super) number: u64,
     pub(super) object: Listed,
     pub(super) shared: Arc<Shared>,
     pub(super) head: Arc<Head>,
@@ -61,7 +55,7 @@ pub struct Scan {
     pub(super) reader: AtomicU64,
     /// Consumed runs left in the cache, since not all of their text is there.
     pub(super) kept: AtomicU64,
-    loads: Mutex<std::collections::HashMap<u64, Load>>,
+    pub(super) loads: Mutex<std::collections::HashMap<u64, Load>>,
     reserved: AtomicUsize,
 }
 
@@ -105,7 +99,10 @@ impl Scan {
     /// Text from `offset`, `len` bytes of it or up to the end of the file.
     pub async fn read(self: &Arc<Self>, offset: u64, len: usize) -> Result<Bytes> {
         let wanted = offset.saturating_add(len as u64);
-        self.reader.fetch_max(wanted, Ordering::Relaxed);
+        if self.reader.fetch_max(wanted, Ordering::Relaxed) < wanted {
+            // A decoder that waits for its follower goes on for a reader.
+            self.progress.send_if_modified(|p| p.follower.is_some());
+        }
         let end = self
             .wait(|p| match &p.done {
                 _ if p.released && p.decoded >= wanted => Some(Ok(wanted)),
@@ -129,8 +126,8 @@ impl Scan {
         Ok(out.into())
     }
 
-    /// The released text from `offset` to the end of its segment, once the scan has come there. None at the end and after
-    /// a failure.
+    /// The released text from `offset` to the end of its segment, once the scan has come there. None at the end, after a
+    /// failure, and when what is left would have to be fetched again.
     pub async fn next_released(self: &Arc<Self>, offset: u64) -> Option<Bytes> {
         let there = |p: &Progress| match &p.done {
             _ if p.released && p.decoded > offset => Some(true),
@@ -143,6 +140,10 @@ impl Scan {
         self.reader.fetch_max(offset, Ordering::Relaxed);
         let (here, last) = self.read_segments(|s| (s.find(offset), s.len()));
         let here = here?;
+        // To fetch it all again would be too much for one who may never read it.
+        if self.done().is_some() && !self.is_at_hand(here) {
+            return None;
+        }
         // What was dropped before its release comes back on all cores.
         for index in here + 1..(here + self.shared.cpu.cores()).min(last) {
             drop(self.segment(index));
@@ -167,162 +168,6 @@ impl Scan {
         self.progress.send_modify(|p| p.follower = Some(end));
     }
 
-    /// Has segments behind `offset` inflated before they are asked for, as many as there are cores.
-    pub fn read_ahead(self: &Arc<Self>, offset: u64) {
-        if !matches!(&*self.progress.borrow(), Progress { done: Some(Ok(_)), .. }) {
-            return;
-        }
-        let Some(here) = self.read_segments(|s| s.find(offset)) else { return };
-        let ahead = self.shared.cpu.cores() * 2;
-        let last = self.read_segments(Segments::len);
-        for index in here + 1..(here + 1 + ahead).min(last) {
-            drop(self.segment(index));
-        }
-    }
-
-    /// The part of `offset..end` that lies in one segment; never empty.
-    async fn piece(self: &Arc<Self>, offset: u64, end: u64) -> Result<Bytes> {
-        let index = self.read_segments(|s| s.find(offset));
-        let index = index.ok_or_else(|| err!(Kind::Internal, "no segment holds offset {offset}"))?;
-        let (start, load) = self.segment(index)?;
-        let text = load.text().await.map_err(|e| self.explain(e))?;
-        let from = (offset - start) as usize;
-        let to = text.len().min((end - start) as usize);
-        if from >= to {
-            return Err(err!(Kind::Internal, "a segment is shorter than its index says").about(&self.object.key));
-        }
-        Ok(text.slice(from..to))
-    }
-
-    /// Segment `index`: from the cache, or inflated once for all who ask.
-    fn segment(self: &Arc<Self>, index: usize) -> Result<(u64, Ready)> {
-        let recipe = self.read_segments(|s| s.recipe(index, self.head.gzip_len));
-        let recipe = recipe.ok_or_else(|| err!(Kind::Internal, "no segment {index}"))?;
-        let start = recipe.text.start;
-        let key = self.key(Part::Segment(start));
-        let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(load) = loads.get(&start) {
-            return Ok((start, Ready::Later(load.clone())));
-        }
-        if let Some(text) = self.shared.cache.get(key) {
-            return Ok((start, Ready::Now(text)));
-        }
-        let scan = Arc::clone(self);
-        // A task of its own: a reader that gives up does not cancel the others' segment.
-        let task = tokio::spawn(async move {
-            let result = scan.inflate(recipe).await;
-            if let Ok(text) = &result {
-                scan.shared.cache.insert(key, text.clone());
-            }
-            scan.loads.lock().unwrap_or_else(PoisonError::into_inner).remove(&start);
-            result
-        });
-        let load = task
-            .map(|joined| joined.unwrap_or_else(|e| Err(err!(Kind::Internal, "a segment's task failed: {e}"))))
-            .boxed()
-            .shared();
-        loads.insert(start, load.clone());
-        Ok((start, Ready::Later(load)))
-    }
-
-    /// Inflates one segment from its seek point.
-    async fn inflate(self: &Arc<Self>, recipe: Recipe) -> Result<Bytes> {
-        let len = (recipe.text.end - recipe.text.start) as usize;
-        let _permit = self.shared.cache.work(len as u64 + (recipe.gzip.end - recipe.gzip.start)).await;
-        let cover = self.head.content.cover(recipe.gzip.clone(), self.head.total);
-        let cipher = self.ciphertext(cover).await?;
-        let scan = Arc::clone(self);
-        self.shared
-            .cpu
-            .run(move || {
-                let gzip = scan.decrypt(recipe.gzip, &cipher)?;
-                let start = SeekPoint::start();
-                let mut decoder = Resumed::new(recipe.point.as_deref().unwrap_or(&start))?;
-                let mut text = scan.shared.texts.take();
-                text.reserve_exact(len);
-                let (mut used, mut idle) = (0, 0);
-                while text.len() < len {
-                    let rest = gzip.get(used..).unwrap_or_default();
-                    let step = decoder.decode_append(rest, &mut text)?;
-                    used += step.consumed;
-                    idle = if step.consumed + step.produced == 0 { idle + 1 } else { 0 };
-                    if idle > MOST_IDLE {
-                        return Err(err!(Kind::Internal, "a segment ended early at {} of {len} bytes", text.len()));
-                    }
-                }
-                text.truncate(len);
-                Ok(scan.shared.texts.seal(text))
-            })
-            .await?
-    }
-
-    /// Ciphertext of a range that verify has passed, in pieces: from the cache, or fetched again and compared with its
-    /// digests.
-    pub(super) async fn ciphertext(self: &Arc<Self>, range: Range<u64>) -> Result<Vec<Bytes>> {
-        if let Some(pieces) = self.cached_ciphertext(&range) {
-            return Ok(pieces);
-        }
-        let start = range.start / CHUNK * CHUNK;
-        let end = (range.end.div_ceil(CHUNK) * CHUNK).min(self.head.total);
-        let bytes = self.fetch(start..end).await?;
-        let first = (start / CHUNK) as usize;
-        let (scan, input) = (Arc::clone(self), bytes.clone());
-        let digests = self.shared.cpu.run(move || scan.digest(first as u64, &input)).await??;
-        let known = self.digests.read().unwrap_or_else(PoisonError::into_inner);
-        if known.get(first..first + digests.len()) != Some(&digests[..]) {
-            return Err(err!(
-                Kind::Digest,
-                "bytes {start}-{} are not those that were authenticated: the store changed or damaged them",
-                end - 1
-            ));
-        }
-        Ok(vec![bytes.slice((range.start - start) as usize..(range.end - start) as usize)])
-    }
-
-    fn cached_ciphertext(&self, range: &Range<u64>) -> Option<Vec<Bytes>> {
-        (range.start / RUN..range.end.div_ceil(RUN))
-            .map(|n| {
-                let run = self.shared.cache.get(self.key(Part::Run(n as u32)))?;
-                let within = |at: u64| at.clamp(n * RUN, n * RUN + run.len() as u64) - n * RUN;
-                Some(run.slice(within(range.start) as usize..within(range.end) as usize))
-            })
-            .collect()
-    }
-
-    /// The part `range` of the gzip stream; `cipher` is what covers it.
-    pub(super) fn decrypt(&self, range: Range<u64>, cipher: &[Bytes]) -> Result<Bytes> {
-        let mut buf = self.shared.runs.take_for(cipher.iter().map(Bytes::len).sum());
-        cipher.iter().for_each(|piece| buf.extend_from_slice(piece));
-        let plain = self.head.content.decrypt(range, self.head.total, &mut buf)?;
-        Ok(self.shared.runs.lend(buf).slice(plain))
-    }
-
-    pub(super) fn digest(&self, first: u64, bytes: &[u8]) -> Result<Vec<Digest>> {
-        self.shared.digests.of(self.number, first, bytes)
-    }
-
-    pub(super) async fn fetch(&self, range: Range<u64>) -> Result<Bytes> {
-        let request = GetRequest {
-            key: self.object.key.clone(),
-            pin: self.head.pin.clone(),
-            range: ByteRange::Span(range.clone()),
-        };
-        let runs = &self.shared.runs;
-        let mut part = Body::into_buffer(runs.take_for((range.end - range.start) as usize));
-        self.shared.store.fetch(&request, &mut part).await?;
-        let got = part.finish_with(|bytes| runs.lend(bytes))?;
-        if got.total != self.head.total || got.bytes.len() as u64 != range.end - range.start {
-            return Err(err!(
-                Kind::Storage,
-                "the store sent {} of {} bytes of an object of {}",
-                got.bytes.len(),
-                range.end - range.start,
-                got.total
-            ));
-        }
-        Ok(got.bytes)
-    }
-
     /// Waits until `test` says something. This ends: every request that a scan waits for has its deadline.
     pub(super) async fn wait<T>(&self, test: impl Fn(&Progress) -> Option<T>) -> Result<T> {
         let mut progress = self.progress.subscribe();
@@ -337,7 +182,7 @@ impl Scan {
     }
 
     /// An error as a reader of an open file gets it.
-    fn explain(&self, e: Error) -> Error {
+    pub(super) fn explain(&self, e: Error) -> Error {
         let e = match e.kind() {
             Kind::NotFound => err!(Kind::Stale, "deleted since it was opened"),
             // One and the same error for every damage, the padding's too.
@@ -373,19 +218,5 @@ pub struct Following(Arc<Scan>);
 impl Drop for Following {
     fn drop(&mut self) {
         self.0.progress.send_modify(|p| p.follower = None);
-    }
-}
-
-enum Ready {
-    Now(Bytes),
-    Later(Load),
-}
-
-impl Ready {
-    async fn text(self) -> Result<Bytes> {
-        match self {
-            Ready::Now(text) => Ok(text),
-            Ready::Later(load) => load.await,
-        }
     }
 }

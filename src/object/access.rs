@@ -1,0 +1,203 @@
+//! Random access into what a scan has proven: segments from the cache, or made again from a seek point.
+//!
+//! Invariant: ciphertext that comes from the store a second time is compared with the digest that verify took of it.
+
+use std::ops::Range;
+use std::sync::{Arc, PoisonError};
+
+use bytes::Bytes;
+use futures::future::{BoxFuture, FutureExt, Shared as SharedFuture};
+
+use super::cache::Part;
+use super::cutter::MOST_IDLE;
+use super::digest::Digest;
+use super::scan::{CHUNK, Progress, RUN, Scan};
+use super::segment::{Recipe, Segments};
+use crate::err;
+use crate::error::{Kind, Result};
+use crate::gunzip::{Resumed, SeekPoint};
+use crate::store::{ByteRange, GetRequest, Part as Body};
+
+/// A segment that is being made, for all who wait for it.
+pub(super) type Load = SharedFuture<BoxFuture<'static, Result<Bytes>>>;
+
+impl Scan {
+    /// Has segments behind `offset` inflated before they are asked for, as many as there are cores.
+    pub fn read_ahead(self: &Arc<Self>, offset: u64) {
+        if !matches!(&*self.progress.borrow(), Progress { done: Some(Ok(_)), .. }) {
+            return;
+        }
+        let Some(here) = self.read_segments(|s| s.find(offset)) else { return };
+        let ahead = self.shared.cpu.cores() * 2;
+        let last = self.read_segments(Segments::len);
+        for index in here + 1..(here + 1 + ahead).min(last) {
+            drop(self.segment(index));
+        }
+    }
+
+    /// Segment `index` can be had without a request.
+    pub(super) fn is_at_hand(&self, index: usize) -> bool {
+        let Some(recipe) = self.read_segments(|s| s.recipe(index, self.head.gzip_len)) else { return false };
+        let loading = || self.loads.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&recipe.text.start);
+        self.shared.cache.get(self.key(Part::Segment(recipe.text.start))).is_some()
+            || loading()
+            || self.cached_ciphertext(&self.head.content.cover(recipe.gzip, self.head.total)).is_some()
+    }
+
+    /// The part of `offset..end` that lies in one segment; never empty.
+    pub(super) async fn piece(self: &Arc<Self>, offset: u64, end: u64) -> Result<Bytes> {
+        let index = self.read_segments(|s| s.find(offset));
+        let index = index.ok_or_else(|| err!(Kind::Internal, "no segment holds offset {offset}"))?;
+        let (start, load) = self.segment(index)?;
+        let text = load.text().await.map_err(|e| self.explain(e))?;
+        let from = (offset - start) as usize;
+        let to = text.len().min((end - start) as usize);
+        if from >= to {
+            return Err(err!(Kind::Internal, "a segment is shorter than its index says").about(&self.object.key));
+        }
+        Ok(text.slice(from..to))
+    }
+
+    /// Segment `index`: from the cache, or inflated once for all who ask.
+    pub(super) fn segment(self: &Arc<Self>, index: usize) -> Result<(u64, Ready)> {
+        let recipe = self.read_segments(|s| s.recipe(index, self.head.gzip_len));
+        let recipe = recipe.ok_or_else(|| err!(Kind::Internal, "no segment {index}"))?;
+        let start = recipe.text.start;
+        let key = self.key(Part::Segment(start));
+        let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(load) = loads.get(&start) {
+            return Ok((start, Ready::Later(load.clone())));
+        }
+        if let Some(text) = self.shared.cache.get(key) {
+            return Ok((start, Ready::Now(text)));
+        }
+        let scan = Arc::clone(self);
+        // A task of its own: a reader that gives up does not cancel the others' segment.
+        let task = tokio::spawn(async move {
+            let result = scan.inflate(recipe).await;
+            if let Ok(text) = &result {
+                scan.shared.cache.insert(key, text.clone());
+            }
+            scan.loads.lock().unwrap_or_else(PoisonError::into_inner).remove(&start);
+            result
+        });
+        let load = task
+            .map(|joined| joined.unwrap_or_else(|e| Err(err!(Kind::Internal, "a segment's task failed: {e}"))))
+            .boxed()
+            .shared();
+        loads.insert(start, load.clone());
+        Ok((start, Ready::Later(load)))
+    }
+
+    /// Inflates one segment from its seek point.
+    async fn inflate(self: &Arc<Self>, recipe: Recipe) -> Result<Bytes> {
+        let len = (recipe.text.end - recipe.text.start) as usize;
+        let _permit = self.shared.cache.work(len as u64 + (recipe.gzip.end - recipe.gzip.start)).await;
+        let cover = self.head.content.cover(recipe.gzip.clone(), self.head.total);
+        let cipher = self.ciphertext(cover).await?;
+        let scan = Arc::clone(self);
+        self.shared
+            .cpu
+            .run(move || {
+                let gzip = scan.decrypt(recipe.gzip, &cipher)?;
+                let start = SeekPoint::start();
+                let mut decoder = Resumed::new(recipe.point.as_deref().unwrap_or(&start))?;
+                let mut text = scan.shared.texts.take();
+                text.reserve_exact(len);
+                let (mut used, mut idle) = (0, 0);
+                while text.len() < len {
+                    let rest = gzip.get(used..).unwrap_or_default();
+                    let step = decoder.decode_append(rest, &mut text)?;
+                    used += step.consumed;
+                    idle = if step.consumed + step.produced == 0 { idle + 1 } else { 0 };
+                    if idle > MOST_IDLE {
+                        return Err(err!(Kind::Internal, "a segment ended early at {} of {len} bytes", text.len()));
+                    }
+                }
+                text.truncate(len);
+                Ok(scan.shared.texts.seal(text))
+            })
+            .await?
+    }
+
+    /// Ciphertext of a range that verify has passed, in pieces: from the cache, or fetched again and compared with its
+    /// digests.
+    pub(super) async fn ciphertext(self: &Arc<Self>, range: Range<u64>) -> Result<Vec<Bytes>> {
+        if let Some(pieces) = self.cached_ciphertext(&range) {
+            return Ok(pieces);
+        }
+        let start = range.start / CHUNK * CHUNK;
+        let end = (range.end.div_ceil(CHUNK) * CHUNK).min(self.head.total);
+        let bytes = self.fetch(start..end).await?;
+        let first = (start / CHUNK) as usize;
+        let (scan, input) = (Arc::clone(self), bytes.clone());
+        let digests = self.shared.cpu.run(move || scan.digest(first as u64, &input)).await??;
+        let known = self.digests.read().unwrap_or_else(PoisonError::into_inner);
+        if known.get(first..first + digests.len()) != Some(&digests[..]) {
+            return Err(err!(
+                Kind::Digest,
+                "bytes {start}-{} are not those that were authenticated: the store changed or damaged them",
+                end - 1
+            ));
+        }
+        Ok(vec![bytes.slice((range.start - start) as usize..(range.end - start) as usize)])
+    }
+
+    fn cached_ciphertext(&self, range: &Range<u64>) -> Option<Vec<Bytes>> {
+        (range.start / RUN..range.end.div_ceil(RUN))
+            .map(|n| {
+                let run = self.shared.cache.get(self.key(Part::Run(n as u32)))?;
+                let within = |at: u64| at.clamp(n * RUN, n * RUN + run.len() as u64) - n * RUN;
+                Some(run.slice(within(range.start) as usize..within(range.end) as usize))
+            })
+            .collect()
+    }
+
+    /// The part `range` of the gzip stream; `cipher` is what covers it.
+    pub(super) fn decrypt(&self, range: Range<u64>, cipher: &[Bytes]) -> Result<Bytes> {
+        let mut buf = self.shared.runs.take_for(cipher.iter().map(Bytes::len).sum());
+        cipher.iter().for_each(|piece| buf.extend_from_slice(piece));
+        let plain = self.head.content.decrypt(range, self.head.total, &mut buf)?;
+        Ok(self.shared.runs.lend(buf).slice(plain))
+    }
+
+    pub(super) fn digest(&self, first: u64, bytes: &[u8]) -> Result<Vec<Digest>> {
+        self.shared.digests.of(self.number, first, bytes)
+    }
+
+    pub(super) async fn fetch(&self, range: Range<u64>) -> Result<Bytes> {
+        let request = GetRequest {
+            key: self.object.key.clone(),
+            pin: self.head.pin.clone(),
+            range: ByteRange::Span(range.clone()),
+        };
+        let runs = &self.shared.runs;
+        let mut part = Body::into_buffer(runs.take_for((range.end - range.start) as usize));
+        self.shared.store.fetch(&request, &mut part).await?;
+        let got = part.finish_with(|bytes| runs.lend(bytes))?;
+        if got.total != self.head.total || got.bytes.len() as u64 != range.end - range.start {
+            return Err(err!(
+                Kind::Storage,
+                "the store sent {} of {} bytes of an object of {}",
+                got.bytes.len(),
+                range.end - range.start,
+                got.total
+            ));
+        }
+        Ok(got.bytes)
+    }
+}
+
+pub(super) enum Ready {
+    Now(Bytes),
+    Later(Load),
+}
+
+impl Ready {
+    pub(super) async fn text(self) -> Result<Bytes> {
+        match self {
+            Ready::Now(text) => Ok(text),
+            Ready::Later(load) => load.await,
+        }
+    }
+}
