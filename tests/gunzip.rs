@@ -254,7 +254,7 @@ fn the_decoder_stops_at_the_point_it_records() {
     while at < gz.len() {
         let segment = segments.last_mut().unwrap();
         let room = segment.capacity();
-        let progress = decoder.decode_append(&gz[at..], segment).unwrap();
+        let progress = decoder.decode_append(&gz[at..], segment, usize::MAX).unwrap();
         assert_eq!(segment.capacity(), room);
         at += progress.consumed;
         let points = decoder.take_points();

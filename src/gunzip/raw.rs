@@ -59,11 +59,13 @@ impl<'a> Out<'a> {
         Out { buf, filled: 0 }
     }
 
-    /// Lets `fill` write into the spare capacity of `vec`, which then has what was written as its new end. If `fill`
-    /// panics, `vec` is unchanged.
-    pub fn append<R>(vec: &mut Vec<u8>, fill: impl FnOnce(&mut Out<'_>) -> R) -> R {
+    /// Lets `fill` write at most `most` bytes into the spare capacity of `vec`, which then has what was written as its new
+    /// end. If `fill` panics, `vec` is unchanged.
+    pub fn append<R>(vec: &mut Vec<u8>, most: usize, fill: impl FnOnce(&mut Out<'_>) -> R) -> R {
         let len = vec.len();
-        let mut out = Out { buf: vec.spare_capacity_mut(), filled: 0 };
+        let spare = vec.spare_capacity_mut();
+        let most = most.min(spare.len());
+        let mut out = Out { buf: &mut spare[..most], filled: 0 };
         // `fill` could put another `Out` in place of this one; then its mark says nothing about this memory.
         let at = out.buf.as_ptr();
         let result = fill(&mut out);
@@ -267,7 +269,7 @@ mod tests {
 
     fn inflate(raw: &mut RawInflate, input: &[u8], most: usize, stop: bool) -> Result<(Step, Vec<u8>)> {
         let mut vec = Vec::with_capacity(100);
-        let step = Out::append(&mut vec, |out| raw.inflate(input, out, most, stop))?;
+        let step = Out::append(&mut vec, usize::MAX, |out| raw.inflate(input, out, most, stop))?;
         assert_eq!(step.produced, vec.len());
         Ok((step, vec))
     }
@@ -346,12 +348,14 @@ mod tests {
         vec.extend_from_slice(b"xxxxxx");
         let room = vec.capacity() - vec.len();
         let mut raw = RawInflate::new().unwrap();
-        Out::append(&mut vec, |out| {
+        Out::append(&mut vec, usize::MAX, |out| {
             raw.inflate(&deflate, out, 100, false).unwrap();
             assert_eq!(out.len(), room.min(5));
             assert_eq!(out.filled(), &b"ababa"[..room.min(5)]);
         });
         assert_eq!(&vec[..8], b"xxxxxxab");
-        assert!(Out::append(&mut Vec::new(), |out| out.is_full()));
+        assert!(Out::append(&mut Vec::new(), usize::MAX, |out| out.is_full()));
+        let mut vec = Vec::with_capacity(10);
+        assert!(Out::append(&mut vec, 0, |out| out.is_full()), "no more than was asked for");
     }
 }

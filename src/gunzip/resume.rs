@@ -24,8 +24,8 @@ impl Resumed {
     }
 
     /// As [`Decoder::decode_append`].
-    pub fn decode_append(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<Progress> {
-        self.0.decode_append(input, output)
+    pub fn decode_append(&mut self, input: &[u8], output: &mut Vec<u8>, most: usize) -> Result<Progress> {
+        self.0.decode_append(input, output, most)
     }
 
     /// As [`Decoder::finish`].

@@ -118,9 +118,9 @@ impl Decoder {
         self.run(input, &mut Out::new(output))
     }
 
-    /// The same into the spare capacity of `output`, which never grows: a buffer needs no zeroing.
-    pub fn decode_append(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<Progress> {
-        Out::append(output, |out| self.run(input, out))
+    /// The same into the spare capacity of `output`, which never grows, at most `most` bytes: a buffer needs no zeroing.
+    pub fn decode_append(&mut self, input: &[u8], output: &mut Vec<u8>, most: usize) -> Result<Progress> {
+        Out::append(output, most, |out| self.run(input, out))
     }
 
     /// Says that the input has ended. Call it after [`State::NeedInput`] or [`State::Finished`]: output that is still

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, Shared as SharedFuture};
+use tokio::sync::oneshot;
 
 use super::cache::Part;
 use super::cutter::MOST_IDLE;
@@ -31,7 +32,7 @@ impl Scan {
         let ahead = self.shared.cpu.cores() * 2;
         let last = self.read_segments(Segments::len);
         for index in here + 1..(here + 1 + ahead).min(last) {
-            drop(self.segment(index));
+            drop(self.segment(index, None));
         }
     }
 
@@ -48,8 +49,15 @@ impl Scan {
     pub(super) async fn piece(self: &Arc<Self>, offset: u64, end: u64) -> Result<Bytes> {
         let index = self.read_segments(|s| s.find(offset));
         let index = index.ok_or_else(|| err!(Kind::Internal, "no segment holds offset {offset}"))?;
-        let (start, load) = self.segment(index)?;
-        let text = load.text().await.map_err(|e| self.explain(e))?;
+        let (start, load) = self.segment(index, Some(offset..end))?;
+        let text = match load {
+            Ready::Early(answer, load) => match answer.await {
+                Ok(piece) => return Ok(piece),
+                Err(_) => load.await,
+            },
+            other => other.text().await,
+        };
+        let text = text.map_err(|e| self.explain(e))?;
         let from = (offset - start) as usize;
         let to = text.len().min((end - start) as usize);
         if from >= to {
@@ -58,8 +66,9 @@ impl Scan {
         Ok(text.slice(from..to))
     }
 
-    /// Segment `index`: from the cache, or inflated once for all who ask.
-    pub(super) fn segment(self: &Arc<Self>, index: usize) -> Result<(u64, Ready)> {
+    /// Segment `index`: from the cache, or inflated once for all who ask. Who asks first for `want`, a range of the text, has
+    /// it as soon as it is there.
+    pub(super) fn segment(self: &Arc<Self>, index: usize, want: Option<Range<u64>>) -> Result<(u64, Ready)> {
         let recipe = self.read_segments(|s| s.recipe(index, self.head.gzip_len));
         let recipe = recipe.ok_or_else(|| err!(Kind::Internal, "no segment {index}"))?;
         let start = recipe.text.start;
@@ -71,10 +80,11 @@ impl Scan {
         if let Some(text) = self.shared.cache.get(key) {
             return Ok((start, Ready::Now(text)));
         }
+        let (early, answer) = want.map(|want| Early::new(want, &recipe.text)).unzip();
         let scan = Arc::clone(self);
         // A task of its own: a reader that gives up does not cancel the others' segment.
         let task = tokio::spawn(async move {
-            let result = scan.inflate(recipe).await;
+            let result = scan.inflate(recipe, early).await;
             if let Ok(text) = &result {
                 scan.shared.cache.insert(key, text.clone());
             }
@@ -86,11 +96,11 @@ impl Scan {
             .boxed()
             .shared();
         loads.insert(start, load.clone());
-        Ok((start, Ready::Later(load)))
+        Ok((start, answer.map_or(Ready::Later(load.clone()), |answer| Ready::Early(answer, load))))
     }
 
     /// Inflates one segment from its seek point.
-    async fn inflate(self: &Arc<Self>, recipe: Recipe) -> Result<Bytes> {
+    async fn inflate(self: &Arc<Self>, recipe: Recipe, mut early: Option<Early>) -> Result<Bytes> {
         let len = (recipe.text.end - recipe.text.start) as usize;
         let _permit = self.shared.cache.work(len as u64 + (recipe.gzip.end - recipe.gzip.start)).await;
         let cover = self.head.content.cover(recipe.gzip.clone(), self.head.total);
@@ -107,14 +117,20 @@ impl Scan {
                 let (mut used, mut idle) = (0, 0);
                 while text.len() < len {
                     let rest = gzip.get(used..).unwrap_or_default();
-                    let step = decoder.decode_append(rest, &mut text)?;
+                    let until = early.as_ref().map_or(len, |e| e.range.end);
+                    let most = until - text.len();
+                    let step = decoder.decode_append(rest, &mut text, most)?;
                     used += step.consumed;
                     idle = if step.consumed + step.produced == 0 { idle + 1 } else { 0 };
                     if idle > MOST_IDLE {
                         return Err(err!(Kind::Internal, "a segment ended early at {} of {len} bytes", text.len()));
                     }
+                    if text.len() == until
+                        && let Some(early) = early.take()
+                    {
+                        early.answer(&text);
+                    }
                 }
-                text.truncate(len);
                 Ok(scan.shared.texts.seal(text))
             })
             .await?
@@ -191,13 +207,34 @@ impl Scan {
 pub(super) enum Ready {
     Now(Bytes),
     Later(Load),
+    Early(oneshot::Receiver<Bytes>, Load),
+}
+
+/// A part of a segment that somebody waits for.
+struct Early {
+    range: Range<usize>,
+    answer: oneshot::Sender<Bytes>,
+}
+
+impl Early {
+    /// `want` begins in the segment of `text`, and may go beyond it.
+    fn new(want: Range<u64>, text: &Range<u64>) -> (Early, oneshot::Receiver<Bytes>) {
+        let (answer, receiver) = oneshot::channel();
+        let range = (want.start - text.start) as usize..(want.end.min(text.end) - text.start) as usize;
+        (Early { range, answer }, receiver)
+    }
+
+    fn answer(self, text: &[u8]) {
+        // Who gave up waiting does not matter.
+        let _ = self.answer.send(Bytes::copy_from_slice(&text[self.range]));
+    }
 }
 
 impl Ready {
     pub(super) async fn text(self) -> Result<Bytes> {
         match self {
             Ready::Now(text) => Ok(text),
-            Ready::Later(load) => load.await,
+            Ready::Later(load) | Ready::Early(_, load) => load.await,
         }
     }
 }

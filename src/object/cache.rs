@@ -118,6 +118,11 @@ impl Cache {
         self.evictions.fetch_add(dropped.len() as u64, Ordering::Relaxed);
     }
 
+    /// Makes this the next to be evicted.
+    pub fn demote(&self, key: CacheKey) {
+        self.lock().entries.demote(&key);
+    }
+
     pub fn remove(&self, key: CacheKey) {
         let mut map = self.lock();
         if let Some(old) = map.entries.pop(&key) {

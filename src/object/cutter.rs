@@ -52,7 +52,8 @@ impl Cutter {
                     self.text.reserve_exact(self.pool.size());
                 }
             }
-            let step = self.decoder.decode_append(input.get(*used..).unwrap_or_default(), &mut self.text)?;
+            let step =
+                self.decoder.decode_append(input.get(*used..).unwrap_or_default(), &mut self.text, usize::MAX)?;
             *used += step.consumed;
             made += step.produced;
             for point in self.decoder.take_points() {

@@ -153,12 +153,13 @@ impl Scan {
                 cutter = Some(work);
                 drained = result?;
             }
-            // What is dropped before its release will be made again: from here, rather than from the network.
+            // It is the first thing that the cache may forget now, unless text of it was dropped before its release: that
+            // will be made again, from here rather than from the network.
             if dropped && !self.progress.borrow().released && self.kept.load(Ordering::Relaxed) < self.runs_share() / 2
             {
                 self.kept.fetch_add(1, Ordering::Relaxed);
             } else {
-                self.shared.cache.remove(self.key(Part::Run(n as u32)));
+                self.shared.cache.demote(self.key(Part::Run(n as u32)));
             }
             self.progress.send_modify(|p| p.consumed = n + 1);
         }

@@ -19,9 +19,9 @@ use crate::err;
 use crate::error::{Error, Kind, Result};
 
 /// Unit of the ciphertext digests: what a random read fetches at least.
-pub const CHUNK: u64 = 128 << 10;
+pub const CHUNK: u64 = 64 << 10;
 /// Unit of a scan's ranged GETs.
-pub const RUN: u64 = 16 * CHUNK;
+pub const RUN: u64 = 32 * CHUNK;
 
 /// Stands for "further than any run": whoever waits for the other task need not wait any longer.
 pub(super) const STOPPED: u64 = u64::MAX;
@@ -146,9 +146,9 @@ impl Scan {
         }
         // What was dropped before its release comes back on all cores.
         for index in here + 1..(here + self.shared.cpu.cores()).min(last) {
-            drop(self.segment(index));
+            drop(self.segment(index, None));
         }
-        let (start, load) = self.segment(here).ok()?;
+        let (start, load) = self.segment(here, None).ok()?;
         let text = load.text().await.ok()?;
         let from = (offset - start) as usize;
         (from < text.len()).then(|| text.slice(from..))
