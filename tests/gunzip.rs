@@ -43,13 +43,13 @@ fn members_follow_one_another_and_points_stay_inside_theirs() {
 
 #[test]
 fn a_point_at_the_start_of_a_member_has_no_window() {
-    let part = text(3, 1 << 20);
+    let part = text(3, SPACING as usize);
     // A member of exactly SPACING bytes: its end is the first place where a point is due.
     let mut gz = gzip(&part, 9);
     gz.extend(gzip(&part, 9));
     let (_, index) = index(&gz, usize::MAX, 1 << 16);
     let point = index.get(1).unwrap();
-    assert_eq!(point.out, 1 << 20);
+    assert_eq!(point.out, SPACING);
     assert!(point.cost() <= 128, "{point:?}");
 }
 

@@ -121,6 +121,9 @@ impl Setup {
                 let step = decoder.decode(&buf[used..], &mut out).unwrap();
                 used += step.consumed;
                 made += step.produced;
+                for mut point in decoder.take_points() {
+                    point.pack().unwrap();
+                }
                 if step.state == State::NeedInput {
                     break;
                 }

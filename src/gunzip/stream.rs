@@ -13,7 +13,7 @@
 use crc_fast::{CrcAlgorithm, Digest};
 
 use super::header::{Header, MAGIC};
-use super::points::{Entry, Recorder, SeekPoint, unpack};
+use super::points::{Entry, Recorder, SeekPoint};
 use super::raw::{Out, RawInflate, WINDOW};
 use crate::err;
 use crate::error::{Error, Kind, Result};
@@ -89,10 +89,10 @@ impl Decoder {
         let (raw, phase) = match &point.entry {
             Entry::Start => (RawInflate::new()?, Phase::Header(Header::new())),
             Entry::Inside(state) => (state.copy()?, Phase::Body),
-            Entry::Block { skip, window_len, window } => {
+            Entry::Block { skip, window } => {
                 let mut raw = RawInflate::new()?;
                 let mut text = [0; WINDOW];
-                let len = unpack(window, *window_len, &mut text)?;
+                let len = window.unpack(&mut text)?;
                 raw.set_dictionary(&text[..len])?;
                 (raw, if *skip == 0 { Phase::Body } else { Phase::Skip(*skip) })
             }

@@ -109,7 +109,7 @@ impl Scan {
         self.shared
             .cpu
             .run(move || {
-                let gzip = scan.decrypt(recipe.gzip, &cipher)?;
+                let gzip = scan.decrypt(recipe.gzip, cipher)?;
                 let start = SeekPoint::start();
                 let mut decoder = Resumed::new(recipe.point.as_deref().unwrap_or(&start))?;
                 let mut text = scan.shared.texts.take();
@@ -136,27 +136,35 @@ impl Scan {
             .await?
     }
 
-    /// Ciphertext of a range that verify has passed, in pieces: from the cache, or fetched again and compared with its
-    /// digests.
-    pub(super) async fn ciphertext(self: &Arc<Self>, range: Range<u64>) -> Result<Vec<Bytes>> {
+    /// Ciphertext of a range that verify has passed: from the cache, or fetched again.
+    pub(super) async fn ciphertext(&self, range: Range<u64>) -> Result<Cipher> {
         if let Some(pieces) = self.cached_ciphertext(&range) {
-            return Ok(pieces);
+            return Ok(Cipher::Known(pieces));
         }
-        let start = range.start / CHUNK * CHUNK;
+        let first = range.start / CHUNK;
+        let start = first * CHUNK;
         let end = (range.end.div_ceil(CHUNK) * CHUNK).min(self.head.total);
         let bytes = self.fetch(start..end).await?;
-        let first = (start / CHUNK) as usize;
-        let (scan, input) = (Arc::clone(self), bytes.clone());
-        let digests = self.shared.cpu.run(move || scan.digest(first as u64, &input)).await??;
+        Ok(Cipher::Fetched { bytes, first, wanted: (range.start - start) as usize..(range.end - start) as usize })
+    }
+
+    /// The pieces of `cipher`, once fetched ones are known to be those that verify has passed. For the CPU pool.
+    fn check(&self, cipher: Cipher) -> Result<Vec<Bytes>> {
+        let (bytes, first, wanted) = match cipher {
+            Cipher::Known(pieces) => return Ok(pieces),
+            Cipher::Fetched { bytes, first, wanted } => (bytes, first, wanted),
+        };
+        let digests = self.digest(first, &bytes)?;
         let known = self.digests.read().unwrap_or_else(PoisonError::into_inner);
-        if known.get(first..first + digests.len()) != Some(&digests[..]) {
+        if known.get(first as usize..first as usize + digests.len()) != Some(&digests[..]) {
+            let start = first * CHUNK;
             return Err(err!(
                 Kind::Digest,
                 "bytes {start}-{} are not those that were authenticated: the store changed or damaged them",
-                end - 1
+                start + bytes.len() as u64 - 1
             ));
         }
-        Ok(vec![bytes.slice((range.start - start) as usize..(range.end - start) as usize)])
+        Ok(vec![bytes.slice(wanted)])
     }
 
     fn cached_ciphertext(&self, range: &Range<u64>) -> Option<Vec<Bytes>> {
@@ -169,8 +177,9 @@ impl Scan {
             .collect()
     }
 
-    /// The part `range` of the gzip stream; `cipher` is what covers it.
-    pub(super) fn decrypt(&self, range: Range<u64>, cipher: &[Bytes]) -> Result<Bytes> {
+    /// The part `range` of the gzip stream; `cipher` is what covers it. For the CPU pool.
+    pub(super) fn decrypt(&self, range: Range<u64>, cipher: Cipher) -> Result<Bytes> {
+        let cipher = self.check(cipher)?;
         let mut buf = self.shared.runs.take_for(cipher.iter().map(Bytes::len).sum());
         cipher.iter().for_each(|piece| buf.extend_from_slice(piece));
         let plain = self.head.content.decrypt(range, self.head.total, &mut buf)?;
@@ -202,6 +211,14 @@ impl Scan {
         }
         Ok(got.bytes)
     }
+}
+
+/// Pieces of ciphertext.
+pub(super) enum Cipher {
+    /// They have not left this process since verify had them.
+    Known(Vec<Bytes>),
+    /// Whole chunks from number `first` on, still to be compared with their digests; `wanted` is the part in question.
+    Fetched { bytes: Bytes, first: u64, wanted: Range<usize> },
 }
 
 pub(super) enum Ready {

@@ -128,7 +128,7 @@ impl Scan {
     async fn decode(self: &Arc<Self>) -> Result<u64> {
         let mut cutter = Some(Cutter::new(Arc::clone(&self.shared.texts))?);
         let runs = self.head.gzip_len.div_ceil(RUN);
-        let mut next = None;
+        let (mut next, mut packing, mut from) = (None, None::<JoinHandle<Result<usize>>>, 0);
         for n in 0..runs {
             let now = next.take().unwrap_or_else(|| self.ahead(n));
             let plain = now.await.map_err(|e| err!(Kind::Internal, "a run's task failed: {e}"))??;
@@ -153,6 +153,12 @@ impl Scan {
                 cutter = Some(work);
                 drained = result?;
             }
+            // The windows of its seek points are packed meanwhile.
+            if let Some(packing) = packing.take() {
+                from = packing.await.map_err(|e| err!(Kind::Internal, "a packing task failed: {e}"))??;
+            }
+            let scan = Arc::clone(self);
+            packing = Some(tokio::task::spawn_blocking(move || scan.pack_points(from)));
             // It is the first thing that the cache may forget now, unless text of it was dropped before its release: that
             // will be made again, from here rather than from the network.
             if dropped && !self.progress.borrow().released && self.kept.load(Ordering::Relaxed) < self.runs_share() / 2
@@ -167,6 +173,11 @@ impl Scan {
         let Some(mut work) = cutter.take() else { return Err(err!(Kind::Internal, "no decoder")) };
         work.finish()?;
         self.publish(&mut work, true);
+        if let Some(packing) = packing {
+            from = packing.await.map_err(|e| err!(Kind::Internal, "a packing task failed: {e}"))??;
+            let scan = Arc::clone(self);
+            self.shared.cpu.run(move || scan.pack_points(from)).await??;
+        }
         if let Some(bytes) = work.warning() {
             let key = crate::error::escape(self.object.key.as_bytes());
             log::warn!("{key}: {bytes} bytes after the gzip stream are no gzip and are left out");
@@ -187,7 +198,7 @@ impl Scan {
             let permit = scan.shared.cache.work(RUN + STEP as u64).await;
             let cipher = scan.ciphertext(cover).await?;
             let work = Arc::clone(&scan);
-            let bytes = scan.shared.cpu.run(move || work.decrypt(gzip, &cipher)).await??;
+            let bytes = scan.shared.cpu.run(move || work.decrypt(gzip, cipher)).await??;
             Ok(Plain { bytes, _permit: permit })
         })
     }
@@ -214,6 +225,18 @@ impl Scan {
             }
         }
         Ok(false)
+    }
+
+    /// Packs the points from segment `from` on; says where to go on.
+    fn pack_points(&self, from: usize) -> Result<usize> {
+        let (points, end) = self.read_segments(|s| (s.points(from), s.len()));
+        for (n, point) in points {
+            if let Some(packed) = point.packed()? {
+                self.unreserve(point.cost() - packed.cost());
+                self.segments.write().unwrap_or_else(PoisonError::into_inner).replace(n, packed);
+            }
+        }
+        Ok(end)
     }
 
     /// Runs that one scan keeps in the cache at most.

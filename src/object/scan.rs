@@ -201,6 +201,11 @@ impl Scan {
         self.shared.cache.reserve(bytes);
     }
 
+    pub(super) fn unreserve(&self, bytes: usize) {
+        self.reserved.fetch_sub(bytes, Ordering::Relaxed);
+        self.shared.cache.release(bytes);
+    }
+
     pub(super) fn read_segments<T>(&self, look: impl FnOnce(&Segments) -> T) -> T {
         look(&self.segments.read().unwrap_or_else(PoisonError::into_inner))
     }

@@ -40,6 +40,19 @@ impl Segments {
         cost
     }
 
+    /// The points from segment `from` on, with their segments' numbers.
+    pub fn points(&self, from: usize) -> Vec<(usize, Arc<SeekPoint>)> {
+        let points = self.starts.iter().enumerate().skip(from);
+        points.filter_map(|(n, s)| Some((n, Arc::clone(s.point.as_ref()?)))).collect()
+    }
+
+    /// Puts the same point in another shape in its place.
+    pub fn replace(&mut self, index: usize, point: SeekPoint) {
+        if let Some(start) = self.starts.get_mut(index) {
+            start.point = Some(Arc::new(point));
+        }
+    }
+
     pub fn decoded(&self) -> u64 {
         self.decoded
     }

@@ -205,7 +205,7 @@ pub fn index(input: &[u8], feed: usize, room: usize) -> (Vec<u8>, Index) {
     let (plain, end) = drive(&mut decoder, input, feed, room);
     end.unwrap();
     let mut index = Index::new();
-    index.extend(decoder.take_points());
+    index.extend(decoder.take_points()).unwrap();
     (plain, index)
 }
 
