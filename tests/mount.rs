@@ -3,6 +3,8 @@
 
 mod common;
 
+#[path = "mount/budget.rs"]
+mod budget;
 #[path = "mount/damage.rs"]
 mod damage;
 #[path = "mount/demo.rs"]

@@ -232,7 +232,7 @@ impl Scan {
         let (points, end) = self.read_segments(|s| (s.points(from), s.len()));
         for (n, point) in points {
             if let Some(packed) = point.packed()? {
-                self.unreserve(point.cost() - packed.cost());
+                self.unreserve(point.cost().saturating_sub(packed.cost()));
                 self.segments.write().unwrap_or_else(PoisonError::into_inner).replace(n, packed);
             }
         }
