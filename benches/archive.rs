@@ -13,6 +13,8 @@ mod engine;
 mod measure;
 #[path = "archive/mounted.rs"]
 mod mounted;
+#[path = "archive/peers.rs"]
+mod peers;
 #[path = "archive/rows.rs"]
 mod rows;
 

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use logarchivefs::envelope::{Keyring, MasterKey};
 use logarchivefs::error::Result;
-use logarchivefs::object::{Listed, Objects, Policy, Verify};
+use logarchivefs::gunzip::{Resumed, SeekPoint, State};
+use logarchivefs::object::{Listed, LogFile, Objects, Policy, Verify};
 use logarchivefs::store::{ByteRange, GetRequest, ListRequest, Object, Page, Store};
 
-use crate::measure::time;
+use crate::measure::{median, ratio, row, time};
+use crate::rows::Setup;
 
 /// One object, in memory.
 struct Memory {
@@ -54,27 +55,92 @@ impl Store for Memory {
     }
 }
 
-/// Opens the object and waits for the end of its scan.
-pub fn scan(body: &[u8], metadata: &[(String, String)], master: &MasterKey, verify: Verify) -> Duration {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let store = Memory { body: Bytes::copy_from_slice(body), metadata: metadata.iter().cloned().collect() };
-    let size = body.len() as u64;
+/// The object of `setup` as a file of the engine.
+fn open(setup: &Setup, verify: Verify) -> (Objects, Arc<LogFile>) {
+    let store = Memory { body: setup.body.clone(), metadata: setup.metadata.iter().cloned().collect() };
     let mut keyring = Keyring::default();
     keyring.insert(MasterKey::new(&[7; 32]).unwrap());
     let policy = Policy { verify, ..Policy::default() };
     let objects = Objects::new(Arc::new(store), keyring, policy, 256 << 20).unwrap();
     let file = objects.get(&Listed {
         key: "k".into(),
-        key_sum: master.fingerprint(),
-        size,
+        key_sum: setup.master.fingerprint(),
+        size: setup.body.len() as u64,
         etag: "e".into(),
         storage_class: None,
     });
-    time(|| {
-        runtime.block_on(async {
-            file.open().await.unwrap();
-            file.size().await.unwrap()
+    (objects, file)
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
+}
+
+/// Opens the object and waits for the end of its scan.
+pub fn scans(setup: &Setup) {
+    for (name, verify) in [("full", Verify::Full), ("stream", Verify::Stream)] {
+        let run = || {
+            let runtime = runtime();
+            let (_objects, file) = open(setup, verify);
+            time(|| {
+                runtime.block_on(async {
+                    file.open().await.unwrap();
+                    file.size().await.unwrap()
+                })
+            })
+            .0
+        };
+        let ours = median((0..setup.rounds).map(|_| run()).collect());
+        let name = format!("scan without kernel and network, --verify {name}");
+        row(&name, ours, "in-process limit", ratio(ours, setup.limit), "-", None);
+    }
+}
+
+/// Reads it all again, in order, when nothing of it is cached but its seek points.
+pub fn reread(setup: &Setup) {
+    let runtime = runtime();
+    let (objects, file) = open(setup, Verify::Full);
+    runtime.block_on(async {
+        file.open().await.unwrap();
+        file.size().await.unwrap();
+    });
+    let run = || {
+        objects.shared().cache.clear();
+        time(|| {
+            runtime.block_on(async {
+                let mut at = 0;
+                loop {
+                    let text = file.read_at(at, 1 << 20).await.unwrap();
+                    if text.is_empty() {
+                        break;
+                    }
+                    at += text.len() as u64;
+                    file.read_ahead(at - 1).await.unwrap();
+                }
+                assert_eq!(at, setup.text_len as u64);
+            });
         })
-    })
-    .0
+        .0
+    };
+    let ours = median((0..setup.rounds).map(|_| run()).collect());
+    let one_core = || {
+        let mut decoder = Resumed::new(&SeekPoint::start()).unwrap();
+        let (mut out, mut used) = (vec![0; 1 << 20], 0);
+        loop {
+            let step = decoder.decode(&setup.packed[used..], &mut out).unwrap();
+            used += step.consumed;
+            if step.state == State::Finished || used == setup.packed.len() {
+                break;
+            }
+        }
+    };
+    let inflate = median((0..setup.rounds).map(|_| time(one_core).0).collect());
+    row(
+        "re-read after eviction, without the kernel",
+        ours,
+        "inflate on one core (theirs/ours)",
+        ratio(inflate, ours),
+        ">= 1.7",
+        None,
+    );
 }

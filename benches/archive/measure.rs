@@ -6,8 +6,11 @@ pub fn machine() {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|l| l.strip_prefix("model name")).unwrap_or("unknown CPU");
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    println!("Machine: {} x {}, Linux {}", cores, model.trim_start_matches(['\t', ':', ' ']), kernel.trim());
+    println!("Machine: {} x {}, Linux {}", cores(), model.trim_start_matches(['\t', ':', ' ']), kernel.trim());
+}
+
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 pub fn time<T>(work: impl FnOnce() -> T) -> (Duration, T) {

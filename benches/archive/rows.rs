@@ -1,27 +1,29 @@
 //! The rows of the table.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use bytes::Bytes;
 use logarchivefs::demo::gzip;
 use logarchivefs::demo::logs::{self, Program, Random};
 use logarchivefs::envelope::{Found, MasterKey, SealAs, seal};
 use logarchivefs::gunzip::{Decoder, State};
 use logarchivefs::key::{LogKey, Resource, Span, Time};
-use logarchivefs::object::Verify;
 
-use crate::measure::{median, percentile, ratio, row, time};
+use crate::measure::{cores, median, percentile, ratio, row, time};
 use crate::mounted::Mounted;
 use crate::s3::Server;
+use crate::{engine, peers};
 
 pub type Row = fn(&Setup);
 
-pub const ALL: [(&str, Row); 8] = [
-    ("engine", engine),
+pub const ALL: [(&str, Row); 11] = [
+    ("engine", engine::scans),
+    ("reread", engine::reread),
     ("cat", cat),
     ("stream", stream),
     ("first-byte", first_byte),
@@ -29,19 +31,23 @@ pub const ALL: [(&str, Row); 8] = [
     ("random", random),
     ("tail", tail),
     ("small", small),
+    ("readers", readers),
+    ("peers", peers::gzip_tools),
 ];
 
 pub struct Setup {
-    rounds: usize,
-    latency: u64,
-    server: Server,
-    master: MasterKey,
-    folder: tempfile::TempDir,
-    body: Vec<u8>,
-    metadata: Vec<(String, String)>,
-    text_len: usize,
+    pub rounds: usize,
+    pub latency: u64,
+    pub server: Server,
+    pub master: MasterKey,
+    pub folder: tempfile::TempDir,
+    pub body: Bytes,
+    /// The decrypted object.
+    pub packed: Vec<u8>,
+    pub metadata: Vec<(String, String)>,
+    pub text_len: usize,
     /// Verify, decrypt and inflate with seek points, from memory, on one thread.
-    limit: Duration,
+    pub limit: Duration,
 }
 
 impl Setup {
@@ -64,12 +70,13 @@ impl Setup {
             server,
             master,
             folder,
-            body,
+            body: body.into(),
+            packed,
             metadata,
             text_len: text.len(),
             limit: Duration::ZERO,
         };
-        setup.put("big", 0, &setup.body.clone(), &setup.metadata.clone());
+        setup.put("big", 0, setup.body.clone(), &setup.metadata);
         setup.limit = median((0..rounds).map(|_| time(|| setup.in_process()).0).collect());
         setup
     }
@@ -78,7 +85,7 @@ impl Setup {
         self.folder.path().join("keys")
     }
 
-    fn put(&self, stack: &str, n: i64, body: &[u8], metadata: &[(String, String)]) {
+    fn put(&self, stack: &str, n: i64, body: Bytes, metadata: &[(String, String)]) {
         let key = LogKey {
             stack: stack.into(),
             key_sum: self.master.fingerprint(),
@@ -92,11 +99,16 @@ impl Setup {
             },
         };
         let metadata: Vec<(&str, &str)> = metadata.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        self.server.put(&key.to_key(), &metadata, body.to_vec());
+        self.server.put(&key.to_key(), &metadata, body);
     }
 
-    fn mount(&self, options: &[&str]) -> Mounted {
+    pub fn mount(&self, options: &[&str]) -> Mounted {
         Mounted::new(&self.server.endpoint(), &self.key_file(), options)
+    }
+
+    /// The key of the large object.
+    pub fn key(&self) -> String {
+        self.server.keys().into_iter().find(|k| k.starts_with("big/")).expect("the large object")
     }
 
     fn in_process(&self) {
@@ -134,15 +146,11 @@ impl Setup {
         assert_eq!(made, self.text_len);
     }
 
-    fn cold(&self, options: &[&str]) -> (Duration, Option<u64>) {
+    pub fn cold(&self, options: &[&str]) -> (Duration, Option<u64>) {
         let mut rss = None;
         let times = (0..self.rounds).map(|_| {
             let mount = self.mount(options);
             let file = mount.file("big");
-            if std::env::var_os("PHASES").is_some() {
-                phases(&file);
-                return Duration::from_millis(1);
-            }
             let took = time(|| cat_file(&file)).0;
             rss = rss.max(mount.peak_rss());
             took
@@ -160,7 +168,7 @@ impl Drop for Setup {
 fn cat(setup: &Setup) {
     let (ours, rss) = setup.cold(&[]);
     row("cold `cat`, --verify full", ours, "in-process limit", ratio(ours, setup.limit), "<= 1.35", rss);
-    if let Some(theirs) = ruby(setup) {
+    if let Some(theirs) = peers::ruby(setup) {
         row(
             "cold `cat`, --verify full",
             ours,
@@ -169,15 +177,6 @@ fn cat(setup: &Setup) {
             ">= 4.5",
             rss,
         );
-    }
-}
-
-fn engine(setup: &Setup) {
-    for (name, verify) in [("full", Verify::Full), ("stream", Verify::Stream)] {
-        let run = || crate::engine::scan(&setup.body, &setup.metadata, &setup.master, verify);
-        let ours = median((0..setup.rounds).map(|_| run()).collect());
-        let name = format!("scan without kernel and network, --verify {name}");
-        row(&name, ours, "in-process limit", ratio(ours, setup.limit), "-", None);
     }
 }
 
@@ -209,41 +208,29 @@ fn again(setup: &Setup) {
 
 fn random(setup: &Setup) {
     for memory in ["256MiB", "64MiB"] {
-        random_reads(setup, memory);
+        let (mut times, rss) = random_reads(setup, memory);
+        for (p, bar) in [(50, 1), (99, 5)] {
+            let (ours, bar) = (percentile(&mut times, p), Duration::from_millis(bar));
+            let name = format!("random 4 KiB reads, --memory {memory}, p{p}");
+            row(&name, ours, &format!("{bar:?}"), ratio(ours, bar), "<= 1", rss);
+        }
     }
 }
 
-/// Without the page cache. 64 MiB hold about half of the ciphertext, or a tenth of the text.
-fn random_reads(setup: &Setup, memory: &str) {
+/// In a proven file, without the page cache. 256 MiB hold all of the ciphertext, 64 MiB half of it.
+pub fn random_reads(setup: &Setup, memory: &str) -> (Vec<Duration>, Option<u64>) {
     let mount = setup.mount(&["--memory", memory]);
     let path = mount.file("big");
     cat_file(&path);
     let file = File::open(&path).unwrap();
     let mut random = Random::new(3);
-    let mut times: Vec<Duration> = (0..1000)
-        .map(|_| {
-            forget_pages(&file);
-            let offset = random.below(setup.text_len as u64 - 4096);
-            time(|| file.read_exact_at(&mut [0; 4096], offset).unwrap()).0
-        })
-        .collect();
-    let (p50, p99) = (percentile(&mut times, 50), percentile(&mut times, 99));
-    row(
-        &format!("random 4 KiB reads, --memory {memory}, p50"),
-        p50,
-        "1 ms",
-        ratio(p50, Duration::from_millis(1)),
-        "<= 1",
-        mount.peak_rss(),
-    );
-    row(
-        &format!("random 4 KiB reads, --memory {memory}, p99"),
-        p99,
-        "5 ms",
-        ratio(p99, Duration::from_millis(5)),
-        "<= 1",
-        mount.peak_rss(),
-    );
+    let times = (0..1000).map(|_| {
+        forget_pages(&file);
+        let offset = random.below(setup.text_len as u64 - 4096);
+        time(|| file.read_exact_at(&mut [0; 4096], offset).unwrap()).0
+    });
+    let times = times.collect();
+    (times, mount.peak_rss())
 }
 
 fn tail(setup: &Setup) {
@@ -280,7 +267,7 @@ fn small(setup: &Setup) {
         let packed = gzip(&text(20_000, n as u64 + 10)).unwrap();
         let (metadata, body) = seal(SealAs::V2, &setup.master, &packed, &mut counter()).unwrap();
         let metadata: Vec<(String, String)> = metadata.into_iter().collect();
-        setup.put("small", 60 * n as i64, &body, &metadata);
+        setup.put("small", 60 * n as i64, body.into(), &metadata);
     }
     setup.server.set_latency(Duration::from_millis(setup.latency));
     let mount = setup.mount(&[]);
@@ -301,63 +288,34 @@ fn small(setup: &Setup) {
     row(&name, ours, "one request after another (theirs/ours)", ratio(one_by_one, ours), ">= 8", mount.peak_rss());
 }
 
-/// What people do today.
-fn ruby(setup: &Setup) -> Option<Duration> {
-    const SCRIPT: &str = r#"
-require 'aws-sdk-s3'
-s3 = Aws::S3::Client.new(endpoint: ENV['ENDPOINT'], region: ENV['REGION'], force_path_style: true,
-  access_key_id: ENV['ID'], secret_access_key: ENV['SECRET'])
-crypt = Aws::S3::EncryptionV2::Client.new(client: s3, encryption_key: [7].pack('C') * 32, key_wrap_schema: :aes_gcm,
-  content_encryption_schema: :aes_gcm_no_padding, security_profile: :v2_and_legacy)
-crypt.get_object(bucket: ENV['BUCKET'], key: ENV['KEY'], response_target: ENV['OUT'])
-"#;
-    let key = setup.server.keys().into_iter().find(|k| k.starts_with("big/"))?;
-    let out = setup.folder.path().join("ruby.gz");
-    let times: Vec<Duration> = (0..setup.rounds.min(3))
-        .filter_map(|_| {
-            let (took, ok) = time(|| {
-                let mut ruby = Command::new("ruby")
-                    .arg("-")
-                    .stdin(Stdio::piped())
-                    .env("ENDPOINT", setup.server.endpoint())
-                    .env("REGION", crate::s3::REGION)
-                    .env("ID", crate::s3::ACCESS_KEY)
-                    .env("SECRET", crate::s3::SECRET_KEY)
-                    .env("BUCKET", crate::s3::BUCKET)
-                    .env("KEY", &key)
-                    .env("OUT", &out)
-                    .spawn()
-                    .ok()?;
-                ruby.stdin.take()?.write_all(SCRIPT.as_bytes()).ok()?;
-                let fetched = ruby.wait().ok()?.success();
-                let gzip = Command::new("gzip").arg("-dc").arg(&out).stdout(Stdio::null()).status().ok()?.success();
-                (fetched && gzip).then_some(())
-            });
-            ok.map(|()| took)
-        })
-        .collect();
-    if times.is_empty() {
-        eprintln!("no Ruby client here: install ruby-aws-sdk-s3 for that comparison");
-        return None;
-    }
-    Some(median(times))
-}
-
-fn phases(path: &Path) {
-    let (open, mut file) = time(|| File::open(path).unwrap());
-    let (stat, _) = time(|| file.metadata().unwrap());
-    let mut buf = vec![0; 128 << 10];
-    let (read, _) = time(|| while file.read(&mut buf).unwrap() > 0 {});
-    eprintln!("open {open:.1?} fstat {stat:.1?} read {read:.1?}");
-}
-
-fn cat_file(path: &Path) {
+pub fn cat_file(path: &Path) {
     // Not to /dev/null through `cat` itself, which would splice nothing but costs the same: one process, 128 KiB reads.
     let status = Command::new("cat").arg(path).stdout(Stdio::null()).status().unwrap();
     assert!(status.success());
 }
 
-fn forget_pages(file: &File) {
+/// Every one reads a file of its own, from a cold start.
+fn readers(setup: &Setup) {
+    const READERS: usize = 8;
+    for n in 0..READERS {
+        setup.put(&format!("many{n}"), 0, setup.body.clone(), &setup.metadata);
+    }
+    let mut rss = None;
+    let times = (0..setup.rounds.min(3)).map(|_| {
+        let mount = setup.mount(&[]);
+        let files: Vec<PathBuf> = (0..READERS).map(|n| mount.file(&format!("many{n}"))).collect();
+        let all = || std::thread::scope(|s| files.iter().for_each(|f| drop(s.spawn(|| cat_file(f)))));
+        let took = time(all).0;
+        rss = rss.max(mount.peak_rss());
+        took
+    });
+    let ours = median(times.collect());
+    let limit = setup.limit * READERS as u32 / cores() as u32;
+    let name = format!("{READERS} readers, cold, {} MiB at most", 256 + 100);
+    row(&name, ours, "in-process limit on all cores (limit/ours)", ratio(limit, ours), ">= 0.9", rss);
+}
+
+pub fn forget_pages(file: &File) {
     use std::os::fd::AsRawFd;
     // SAFETY: an open descriptor, and no pointers.
     unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };

@@ -50,6 +50,7 @@ pub fn mount(fs: Arc<Fs>, path: &Path, options: &MountOptions, runtime: Handle) 
     let session =
         Session::new(adapter, path, &config).and_then(Session::spawn).map_err(|e| explain(e, path, options))?;
     fs.fill(Arc::new(KernelPages(session.notifier())));
+    mountpoint::raise_read_ahead(path);
     let (end, ended) = watch::channel(false);
     // Joining also keeps fuser's own handle on the mount alive: it would unmount when dropped.
     std::thread::Builder::new()
