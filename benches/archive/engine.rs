@@ -110,7 +110,7 @@ pub fn reread(setup: &Setup) {
             runtime.block_on(async {
                 let mut at = 0;
                 loop {
-                    let text = file.read_at(at, 1 << 20).await.unwrap();
+                    let text = file.read_at(at, 128 << 10).await.unwrap();
                     if text.is_empty() {
                         break;
                     }

@@ -29,6 +29,10 @@ impl Scan {
             return;
         }
         let Some(here) = self.read_segments(|s| s.find(offset)) else { return };
+        // What the reader has left behind is in the kernel's page cache.
+        if let Some(behind) = here.checked_sub(2).and_then(|n| self.read_segments(|s| s.start_of(n))) {
+            self.shared.cache.remove(self.key(Part::Segment(behind)));
+        }
         let ahead = self.shared.cpu.cores() * 2;
         let last = self.read_segments(Segments::len);
         for index in here + 1..(here + 1 + ahead).min(last) {

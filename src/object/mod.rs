@@ -29,12 +29,13 @@ mod scan;
 mod segment;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cache::Cache;
 use cpu::Cpu;
 pub use file::{Auth, LogFile, Size};
+use tokio::sync::Semaphore;
 
 use crate::envelope::Keyring;
 use crate::error::Result;
@@ -108,6 +109,10 @@ pub struct Shared {
     /// Digests of ciphertext, under a key of this process.
     digests: digest::Digests,
     next_scan: AtomicU64,
+    /// Scans of large objects at work: each takes its part of the budget.
+    active: AtomicUsize,
+    /// As many of them as there are cores gain nothing from one more beside them.
+    turns: Semaphore,
 }
 
 /// The open and the recently used files, one [`LogFile`] for each object version: N readers share one scan.
@@ -129,17 +134,19 @@ const IDLE_FILES: usize = 65_536;
 
 impl Objects {
     pub fn new(store: Arc<dyn Store>, keyring: Keyring, policy: Policy, memory: usize) -> Result<Self> {
-        let cache = Cache::new(memory);
+        let (cache, cpu) = (Cache::new(memory), Cpu::default());
         let shared = Shared {
             store,
             keyring,
             policy,
             cache,
-            cpu: Cpu::default(),
+            cpu: cpu.clone(),
             texts: pool::Pool::new(SPACING as usize + (96 << 10), 64),
             runs: pool::Pool::new(scan::RUN as usize, 16),
             digests: digest::Digests::new()?,
             next_scan: AtomicU64::new(1),
+            active: AtomicUsize::new(0),
+            turns: Semaphore::new(cpu.cores().max(2)),
         };
         Ok(Objects {
             shared: Arc::new(shared),

@@ -10,18 +10,20 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
-use super::Verify;
 use super::cache::Part;
 use super::cutter::{Cutter, STEP};
 use super::digest::Digest;
 use super::scan::{CHUNK, Progress, RUN, STOPPED, Scan};
 use super::segment::Segments;
+use super::{Shared, Verify};
 use crate::err;
 use crate::error::{Error, Kind, Result};
 
@@ -30,6 +32,25 @@ const PARALLEL: usize = 8;
 
 /// Steps of the decoder in one visit to the CPU pool.
 const STEPS: usize = 8;
+
+/// A scan of a large object waits so long for one of the others to end.
+const LONGEST_TURN: Duration = Duration::from_secs(2);
+
+/// Counts in [`Shared::active`].
+struct Active<'a>(&'a Shared);
+
+impl<'a> Active<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.active.fetch_add(1, Ordering::Relaxed);
+        Active(shared)
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// A decrypted run, with its place in the budget.
 struct Plain {
@@ -40,6 +61,13 @@ struct Plain {
 impl Scan {
     /// The whole pass; the exact size if it ends well.
     pub(super) async fn run(self: &Arc<Self>, body: Option<Bytes>) -> Result<u64> {
+        // One behind the other is as fast, as long as it is the cores that are waited for; a slow line must not keep others
+        // waiting for long.
+        let _turn = match body {
+            None => timeout(LONGEST_TURN, self.shared.turns.acquire()).await.ok(),
+            Some(_) => None,
+        };
+        let _active = body.is_none().then(|| Active::new(&self.shared));
         let verify = async {
             let result = self.verify(body).await;
             if result.is_err() {
@@ -64,33 +92,34 @@ impl Scan {
         let runs = total.div_ceil(RUN);
         let mut verifier = self.head.content.verifier(total)?;
         let fetch = |n: u64| {
-            let body = body.clone();
+            let (body, scan) = (body.clone(), Arc::clone(self));
             async move {
                 let range = n * RUN..((n + 1) * RUN).min(total);
-                let permit = self.shared.cache.flight(range.end - range.start).await;
-                let bytes = match body {
-                    Some(body) => body.slice(range.start as usize..range.end as usize),
-                    None => self.fetch(range).await?,
-                };
-                Ok::<(OwnedSemaphorePermit, Bytes), Error>((permit, bytes))
+                // In order: a later run that has its place must not keep an earlier one from it.
+                let permit = scan.shared.cache.flight(range.end - range.start).await;
+                // A task of its own goes on while this one computes.
+                let task = tokio::spawn(async move {
+                    let bytes = match body {
+                        Some(body) => body.slice(range.start as usize..range.end as usize),
+                        None => scan.fetch(range).await?,
+                    };
+                    let (cpu, input) = (scan.shared.cpu.clone(), bytes.clone());
+                    let digests = cpu.run(move || scan.digest(n * (RUN / CHUNK), &input)).await??;
+                    Ok::<_, Error>((permit, bytes, digests))
+                });
+                task.await.map_err(|e| err!(Kind::Internal, "a fetch failed: {e}"))?
             }
         };
         let mut fetches = stream::iter(0..runs).map(fetch).buffered(PARALLEL);
         let mut n = 0;
         while let Some(fetched) = fetches.next().await {
-            let (permit, bytes) = fetched?;
-            let (scan, input) = (Arc::clone(self), bytes.clone());
-            let (v, digests) = self
-                .shared
-                .cpu
-                .run(move || {
-                    let digests = scan.digest(n * (RUN / CHUNK), &input);
-                    verifier.update(&input);
-                    (verifier, digests)
-                })
-                .await?;
-            verifier = v;
-            let digests = digests?;
+            let (permit, bytes, digests) = fetched?;
+            let input = bytes.clone();
+            let hash = move || {
+                verifier.update(&input);
+                verifier
+            };
+            verifier = self.shared.cpu.run(hash).await?;
             self.reserve(digests.len() * size_of::<Digest>());
             self.digests.write().unwrap_or_else(PoisonError::into_inner).extend(digests);
             drop(permit);
@@ -241,12 +270,17 @@ impl Scan {
 
     /// Runs that one scan keeps in the cache at most.
     fn runs_share(&self) -> u64 {
-        self.shared.cache.room() as u64 / 3 / RUN
+        self.room() / 3 / RUN
     }
 
     /// Bytes of text that one scan keeps in the cache at most.
     fn texts_share(&self) -> u64 {
-        self.shared.cache.room() as u64 * 5 / 8
+        self.room() * 5 / 8
+    }
+
+    /// This scan's part of the cache.
+    fn room(&self) -> u64 {
+        (self.shared.cache.room() / self.shared.active.load(Ordering::Relaxed).max(1)) as u64
     }
 
     /// Makes finished segments readable; all but the last one unless this is the end. False if text was dropped.
