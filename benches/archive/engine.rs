@@ -84,7 +84,7 @@ pub fn scans(setup: &Setup) {
             let (_objects, file) = open(setup, verify);
             time(|| {
                 runtime.block_on(async {
-                    file.open().await.unwrap();
+                    file.open(|| ()).await.unwrap();
                     file.size().await.unwrap()
                 })
             })
@@ -101,7 +101,7 @@ pub fn reread(setup: &Setup) {
     let runtime = runtime();
     let (objects, file) = open(setup, Verify::Full);
     runtime.block_on(async {
-        file.open().await.unwrap();
+        file.open(|| ()).await.unwrap();
         file.size().await.unwrap();
     });
     let run = || {

@@ -29,7 +29,7 @@ use crate::catalog::names::Day;
 use crate::catalog::{Catalog, Item};
 use crate::err;
 use crate::error::{Error, Kind, Result};
-use crate::object::{Listed, LogFile, Objects, Size};
+use crate::object::{Listed, LogFile, Objects, Size, Told};
 
 pub struct Fs {
     catalog: Catalog,
@@ -65,6 +65,9 @@ impl Drop for OpenFile {
 pub trait Pages: Send + Sync {
     /// Puts `text` at `offset` of the file `ino`. False: it cannot be had there, do not go on.
     fn store(&self, ino: Ino, offset: u64, text: &[u8]) -> bool;
+
+    /// Makes every answer about attributes of `ino` void that is still on its way there.
+    fn void_attributes(&self, ino: Ino);
 }
 
 /// One entry of a folder, as `readdir` shows it.
@@ -199,13 +202,21 @@ impl Fs {
         };
         let file = self.log_file(item);
         let keep_cache = file.proven_size().is_some();
-        self.watch_listing(stack, resource, file.open().await)?;
+        let first = || {
+            // From here on only exact sizes are told. A hint told before could still arrive after the first read was sent,
+            // and then the kernel would not believe that read's end of file: it would show zeros up to the hint.
+            if let (Some(pages), false) = (self.pages.get(), keep_cache) {
+                pages.void_attributes(ino);
+            }
+        };
+        self.watch_listing(stack, resource, file.open(first).await)?;
         let place = (Arc::clone(stack), Arc::clone(resource));
         let handle = self.files.open(OpenFile { file, place, last: AtomicU64::new(0) });
         Ok(Opened { handle, keep_cache })
     }
 
-    pub async fn read(&self, handle: u64, offset: u64, len: usize) -> Result<Bytes> {
+    /// What is returned beside the text is dropped when the reader has it.
+    pub async fn read(&self, handle: u64, offset: u64, len: usize) -> Result<(Bytes, Option<Told>)> {
         let open = self.files.get(handle)?;
         let result = open.file.read_at(offset, len).await;
         let text = self.watch_listing(&open.place.0, &open.place.1, result)?;
@@ -216,7 +227,8 @@ impl Fs {
         if !text.is_empty() && offset > 0 && offset.abs_diff(before) <= NEAR {
             open.file.read_ahead(end.saturating_sub(1)).await?;
         }
-        Ok(text)
+        let told = if text.len() < len { open.file.at_end(offset).await } else { None };
+        Ok((text, told))
     }
 
     pub fn release(&self, handle: u64) {

@@ -111,7 +111,10 @@ impl Filesystem for Adapter {
     ) {
         let fs = Arc::clone(&self.fs);
         self.spawn(async move { fs.read(fh.0, offset, size as usize).await }, |result| match result {
-            Ok(text) => reply.data(&text),
+            Ok((text, told)) => {
+                reply.data(&text);
+                drop(told);
+            }
             Err(errno) => reply.error(errno),
         });
     }

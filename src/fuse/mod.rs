@@ -100,6 +100,11 @@ impl Pages for KernelPages {
     fn store(&self, ino: Ino, offset: u64, text: &[u8]) -> bool {
         self.0.store(INodeNo(ino.0), offset, text).is_ok()
     }
+
+    fn void_attributes(&self, ino: Ino) {
+        // A negative offset: the attributes, and no pages. Of an inode that the kernel has forgotten there are none.
+        self.0.inval_inode(INodeNo(ino.0), -1, 0).ok();
+    }
 }
 
 fn explain(e: io::Error, path: &Path, options: &MountOptions) -> crate::error::Error {

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 
 use super::head::{self, Head, SMALL};
 use super::scan::Scan;
@@ -20,8 +21,23 @@ pub struct LogFile {
     archived: Mutex<Option<Error>>,
     scan: Mutex<Option<Arc<Scan>>>,
     handles: AtomicU32,
+    opening: Mutex<()>,
+    /// The kernel was told the end of a file with too large a hint.
+    end_told: watch::Sender<bool>,
     /// Somebody follows the scan for the kernel's page cache.
     followed: tokio::sync::Mutex<()>,
+}
+
+/// Answers from behind the end wait so long for the one that meets it.
+const END_TOLD: Duration = Duration::from_millis(200);
+
+/// See [`LogFile::at_end`].
+pub struct Told(watch::Sender<bool>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
 }
 
 /// What `stat` may say.
@@ -46,8 +62,8 @@ pub enum Auth {
 
 impl LogFile {
     pub(super) fn new(shared: Arc<Shared>, object: Listed) -> Arc<Self> {
-        let (head, archived, scan, handles, followed) = Default::default();
-        Arc::new(LogFile { shared, object, head, archived, scan, handles, followed })
+        let (head, archived, scan, handles, opening, end_told, followed) = Default::default();
+        Arc::new(LogFile { shared, object, head, archived, scan, handles, opening, end_told, followed })
     }
 
     pub fn object(&self) -> &Listed {
@@ -74,18 +90,22 @@ impl LogFile {
         self.head.get().cloned()
     }
 
-    /// Checks that the file can be opened and starts its scan; [`LogFile::close`] must follow.
-    pub async fn open(&self) -> Result<()> {
+    /// Checks that the file can be opened and starts its scan; [`LogFile::close`] must follow. `first` is called when the
+    /// file was not open: after sizes have stopped being hints, and before anybody's open returns.
+    pub async fn open(&self, first: impl FnOnce()) -> Result<()> {
         self.scan().await?;
         if let Some(Err(e)) = self.outcome() {
             return Err(e);
         }
-        self.handles.fetch_add(1, Ordering::Relaxed);
+        let _others_wait = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.handles.fetch_add(1, Ordering::SeqCst) == 0 {
+            first();
+        }
         Ok(())
     }
 
     pub fn close(&self) {
-        self.handles.fetch_sub(1, Ordering::Relaxed);
+        self.handles.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// `len` bytes of text from `offset`, fewer only where the file ends.
@@ -94,12 +114,37 @@ impl LogFile {
     }
 
     pub fn is_open(&self) -> bool {
-        self.handles.load(Ordering::Relaxed) > 0
+        self.handles.load(Ordering::SeqCst) > 0
     }
 
     /// The place of the one follower, until it is dropped; None if there is one already.
     pub(super) fn follower(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
         self.followed.try_lock().ok()
+    }
+
+    /// To be called with a read at `offset` that meets the end of the file; what it returns is dropped when the reader has
+    /// its answer.
+    ///
+    /// A kernel that was told too large a size (by a hint: see [`Size::Hint`]) learns the true one from the read that meets
+    /// the end. It asks for several pieces at once, believes only the first of their answers, and shows zeros up to where
+    /// that one ended. So answers from behind the end wait for the one that meets it.
+    pub async fn at_end(&self, offset: u64) -> Option<Told> {
+        let size = self.proven_size()?;
+        if !self.overstated(size) {
+            return None;
+        }
+        if offset <= size {
+            return Some(Told(self.end_told.clone()));
+        }
+        // A reader that begins behind the end sends no read that meets it.
+        let mut told = self.end_told.subscribe();
+        tokio::time::timeout(END_TOLD, told.wait_for(|told| *told)).await.ok();
+        None
+    }
+
+    /// A hint told before the end was known was too large.
+    pub(super) fn overstated(&self, size: u64) -> bool {
+        matches!(self.head.get(), Some(Ok(head)) if head.size_hint.is_some_and(|hint| hint > size))
     }
 
     /// Says that reads go on behind `offset`.

@@ -27,7 +27,8 @@ impl LogFile {
                 Some(text) => pages.add(text),
                 None => {
                     more = false;
-                    let whole = matches!(scan.done(), Some(Ok(size)) if size == pages.end);
+                    // Where the kernel believes in a later end, it would not take it for whole either.
+                    let whole = matches!(scan.done(), Some(Ok(size)) if size == pages.end && !self.overstated(size));
                     pages.rest().filter(|_| whole).into_iter().collect()
                 }
             };

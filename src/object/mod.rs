@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cache::Cache;
 use cpu::Cpu;
-pub use file::{Auth, LogFile, Size};
+pub use file::{Auth, LogFile, Size, Told};
 use tokio::sync::Semaphore;
 
 use crate::envelope::Keyring;

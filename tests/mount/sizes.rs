@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use logarchivefs::envelope::SealAs;
 
@@ -198,5 +198,35 @@ fn readers_beside_one_who_waits_for_the_size() {
                 assert_eq!(size, shape.text.len() as u64);
             });
         }
+    }
+}
+
+/// A reader that never asks for the size learns the true end of a file whose hint was too large from its reads alone.
+#[test]
+fn no_zeros_behind_the_end() {
+    const COPIES: i64 = 24;
+    let server = Server::start();
+    let shapes = shapes(true);
+    let shape = shapes.iter().find(|s| s.name == "garbage, too large").unwrap();
+    assert!(shape.hint.unwrap() > shape.text.len() as u64);
+    for copy in 0..COPIES {
+        archive::put(&server, &Log::at(copy * 7), SealAs::V2, &shape.gzip);
+    }
+    let mount = Setup::s3(&server).mount();
+    for copy in 0..COPIES {
+        let path = mount.path(Log::at(copy * 7).path());
+        for piece in [70_000, 4096, 1 << 20] {
+            let mut file = File::open(&path).unwrap();
+            let (mut got, mut buf) = (Vec::new(), vec![0; piece]);
+            loop {
+                match file.read(&mut buf).unwrap() {
+                    0 => break,
+                    n => got.extend_from_slice(&buf[..n]),
+                }
+            }
+            assert!(got == shape.text, "{} bytes of {} in pieces of {piece}", got.len(), shape.text.len());
+        }
+        // Straight behind the end.
+        assert_eq!(File::open(&path).unwrap().read_at(&mut [0; 10], shape.text.len() as u64 + 9_000).unwrap(), 0);
     }
 }
