@@ -147,15 +147,22 @@ impl Setup {
     }
 
     pub fn cold(&self, options: &[&str]) -> (Duration, Option<u64>) {
-        let mut rss = None;
-        let times = (0..self.rounds).map(|_| {
+        let (ours, _, rss) = self.cold_and_limit(options);
+        (ours, rss)
+    }
+
+    /// With the in-process limit, measured in turns: these machines change their speed from one second to the next.
+    fn cold_and_limit(&self, options: &[&str]) -> (Duration, Duration, Option<u64>) {
+        let (mut times, mut limits, mut rss) = (Vec::new(), Vec::new(), None);
+        for _ in 0..self.rounds {
             let mount = self.mount(options);
             let file = mount.file("big");
-            let took = time(|| cat_file(&file)).0;
+            times.push(time(|| cat_file(&file)).0);
             rss = rss.max(mount.peak_rss());
-            took
-        });
-        (median(times.collect()), rss)
+            drop(mount);
+            limits.push(time(|| self.in_process()).0);
+        }
+        (median(times), median(limits), rss)
     }
 }
 
@@ -166,8 +173,8 @@ impl Drop for Setup {
 }
 
 fn cat(setup: &Setup) {
-    let (ours, rss) = setup.cold(&[]);
-    row("cold `cat`, --verify full", ours, "in-process limit", ratio(ours, setup.limit), "<= 1.35", rss);
+    let (ours, limit, rss) = setup.cold_and_limit(&[]);
+    row("cold `cat`, --verify full", ours, "in-process limit", ratio(ours, limit), "<= 1.35", rss);
     if let Some(theirs) = peers::ruby(setup) {
         row(
             "cold `cat`, --verify full",
@@ -181,8 +188,8 @@ fn cat(setup: &Setup) {
 }
 
 fn stream(setup: &Setup) {
-    let (ours, rss) = setup.cold(&["--verify", "stream"]);
-    row("cold `cat`, --verify stream", ours, "in-process limit", ratio(ours, setup.limit), "<= 1.2", rss);
+    let (ours, limit, rss) = setup.cold_and_limit(&["--verify", "stream"]);
+    row("cold `cat`, --verify stream", ours, "in-process limit", ratio(ours, limit), "<= 1.2", rss);
 }
 
 fn first_byte(setup: &Setup) {

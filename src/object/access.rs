@@ -23,7 +23,7 @@ use crate::store::{ByteRange, GetRequest, Part as Body};
 pub(super) type Load = SharedFuture<BoxFuture<'static, Result<Bytes>>>;
 
 impl Scan {
-    /// Has segments behind `offset` inflated before they are asked for, as many as there are cores.
+    /// Has segments behind `offset` inflated before they are asked for: enough that no core runs dry.
     pub fn read_ahead(self: &Arc<Self>, offset: u64) {
         if !matches!(&*self.progress.borrow(), Progress { done: Some(Ok(_)), .. }) {
             return;
@@ -33,7 +33,7 @@ impl Scan {
         if let Some(behind) = here.checked_sub(2).and_then(|n| self.read_segments(|s| s.start_of(n))) {
             self.shared.cache.remove(self.key(Part::Segment(behind)));
         }
-        let ahead = self.shared.cpu.cores() * 2;
+        let ahead = self.shared.cpu.cores() * 4;
         let last = self.read_segments(Segments::len);
         for index in here + 1..(here + 1 + ahead).min(last) {
             drop(self.segment(index, None));
@@ -184,10 +184,11 @@ impl Scan {
     /// The part `range` of the gzip stream; `cipher` is what covers it. For the CPU pool.
     pub(super) fn decrypt(&self, range: Range<u64>, cipher: Cipher) -> Result<Bytes> {
         let cipher = self.check(cipher)?;
-        let mut buf = self.shared.runs.take_for(cipher.iter().map(Bytes::len).sum());
+        let pool = self.shared.pool_for(cipher.iter().map(Bytes::len).sum());
+        let mut buf = pool.take();
         cipher.iter().for_each(|piece| buf.extend_from_slice(piece));
         let plain = self.head.content.decrypt(range, self.head.total, &mut buf)?;
-        Ok(self.shared.runs.lend(buf).slice(plain))
+        Ok(pool.lend(buf).slice(plain))
     }
 
     pub(super) fn digest(&self, first: u64, bytes: &[u8]) -> Result<Vec<Digest>> {
@@ -200,10 +201,10 @@ impl Scan {
             pin: self.head.pin.clone(),
             range: ByteRange::Span(range.clone()),
         };
-        let runs = &self.shared.runs;
-        let mut part = Body::into_buffer(runs.take_for((range.end - range.start) as usize));
+        let pool = self.shared.pool_for((range.end - range.start) as usize);
+        let mut part = Body::into_buffer(pool.take());
         self.shared.store.fetch(&request, &mut part).await?;
-        let got = part.finish_with(|bytes| runs.lend(bytes))?;
+        let got = part.finish_with(|bytes| pool.lend(bytes))?;
         if got.total != self.head.total || got.bytes.len() as u64 != range.end - range.start {
             return Err(err!(
                 Kind::Storage,

@@ -199,6 +199,11 @@ impl Objects {
 }
 
 impl Shared {
+    /// Where a buffer for `len` bytes of ciphertext, or what it decrypts to, comes from.
+    fn pool_for(&self, len: usize) -> &Arc<pool::Pool> {
+        if len <= self.texts.size() { &self.texts } else { &self.runs }
+    }
+
     fn next_scan(&self) -> u64 {
         self.next_scan.fetch_add(1, Ordering::Relaxed)
     }

@@ -1,6 +1,6 @@
 //! The pass itself: *verify* and *decode*, side by side.
 //!
-//! Verify takes the ciphertext in order, as parallel ranged GETs bring it: a SHA-256 of each chunk, then GHASH. Decode
+//! Verify takes the ciphertext in order, as parallel ranged GETs bring it: a digest of each chunk, then GHASH. Decode
 //! follows behind it: decrypt, inflate, CRC; its text is cut into segments at seek points. Decode works on bytes whose
 //! tag is still unknown, but nothing of it is released before the tag has held (`--verify full`), and every run that it
 //! fetches again is first compared with verify's digest.

@@ -47,11 +47,6 @@ impl Pool {
         drop(rest);
     }
 
-    /// An empty buffer for `len` bytes: not a whole one for a few.
-    pub fn take_for(&self, len: usize) -> Vec<u8> {
-        if len < self.size / 2 { Vec::with_capacity(len) } else { self.take() }
-    }
-
     /// A filled buffer as bytes for the cache. What is short is copied: it must not hold a whole buffer there.
     pub fn seal(self: &Arc<Self>, text: Vec<u8>) -> Bytes {
         if text.len() < self.size / 2 {
