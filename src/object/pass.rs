@@ -288,7 +288,9 @@ impl Scan {
         let ready = if end { work.ready.len() } else { work.ready.len().saturating_sub(1) };
         let share = self.texts_share();
         let (mut cost, mut kept) = (0, true);
-        for cut in work.ready.drain(..ready) {
+        let ends: Vec<_> = work.ready.iter().skip(1).map(|next| next.point.as_ref().map(|p| p.input)).collect();
+        for (n, cut) in work.ready.drain(..ready).enumerate() {
+            let end = ends.get(n).copied().flatten();
             let text = cut.start..cut.start + cut.text.len() as u64;
             // Text that no reader is near is inflated again when somebody comes for it.
             if text.start < self.reader.load(Ordering::Relaxed) + share {
@@ -296,7 +298,7 @@ impl Scan {
             } else {
                 kept = false;
             }
-            cost += self.segments.write().unwrap_or_else(PoisonError::into_inner).publish(text, cut.point);
+            cost += self.segments.write().unwrap_or_else(PoisonError::into_inner).publish(text, cut.point, end);
         }
         self.reserve(cost);
         let decoded = self.read_segments(Segments::decoded);

@@ -13,6 +13,8 @@ pub struct Segments {
     starts: Vec<Start>,
     /// End of the last published segment.
     decoded: u64,
+    /// Where in the gzip stream it ends, if that is not where the stream does.
+    end: Option<u64>,
 }
 
 struct Start {
@@ -31,9 +33,10 @@ pub struct Recipe {
 }
 
 impl Segments {
-    /// Appends the segment that ends at `end`; `next` is the seek point there (None at the end of the file).
-    /// Returns the memory that its seek point takes.
-    pub fn publish(&mut self, text: Range<u64>, point: Option<Arc<SeekPoint>>) -> usize {
+    /// Appends the segment `text` that starts at `point`; `end` is where the point behind it has its input (None at the end
+    /// of the file). Returns the memory that its seek point takes.
+    pub fn publish(&mut self, text: Range<u64>, point: Option<Arc<SeekPoint>>, end: Option<u64>) -> usize {
+        self.end = end;
         let cost = size_of::<Start>() + point.as_ref().map_or(0, |p| p.cost());
         self.decoded = text.end;
         self.starts.push(Start { out: text.start, point });
@@ -79,7 +82,8 @@ impl Segments {
         let next = self.starts.get(index + 1);
         let from = start.point.as_ref().map_or(0, |p| p.input);
         // The byte at the next point may hold bits of both segments.
-        let to = next.and_then(|s| s.point.as_ref()).map_or(gzip_len, |p| (p.input + 1).min(gzip_len));
+        let to = next.map_or(self.end, |s| s.point.as_ref().map(|p| p.input));
+        let to = to.map_or(gzip_len, |input| (input + 1).min(gzip_len));
         Some(Recipe {
             text: start.out..next.map_or(self.decoded, |s| s.out),
             point: start.point.clone(),
