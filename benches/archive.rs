@@ -7,6 +7,8 @@
 #[path = "../tests/common/mod.rs"]
 mod common;
 
+#[path = "archive/data.rs"]
+mod data;
 #[path = "archive/engine.rs"]
 mod engine;
 #[path = "archive/measure.rs"]

@@ -3,24 +3,18 @@
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use logarchivefs::demo::gzip;
-use logarchivefs::demo::logs::{self, Program, Random};
 use logarchivefs::envelope::{ContentKey, Found, MasterKey, SealAs, seal};
 use logarchivefs::gunzip::{Decoder, Index, Resumed, State};
+
+#[path = "archive/data.rs"]
+mod data;
 
 fn main() {
     divan::main();
 }
 
 fn text() -> Vec<u8> {
-    let (mut random, mut out) = (Random::new(1), Vec::new());
-    let mut at = 1_661_299_200;
-    while out.len() < 32 << 20 {
-        for program in [Program::Web, Program::Worker, Program::Database, Program::Proxy] {
-            logs::write(program, &mut random, at, at + 60, 60, &mut out);
-        }
-        at += 60;
-    }
-    out
+    data::text(32 << 20, 1)
 }
 
 fn object(packed: &[u8]) -> (ContentKey, Vec<u8>) {

@@ -114,8 +114,9 @@ pub fn reread(setup: &Setup) {
                     if text.is_empty() {
                         break;
                     }
+                    let from = at;
                     at += text.len() as u64;
-                    file.read_ahead(at - 1).await.unwrap();
+                    file.read_ahead(from..at).await.unwrap();
                 }
                 assert_eq!(at, setup.text_len as u64);
             });

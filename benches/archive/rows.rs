@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use logarchivefs::demo::gzip;
-use logarchivefs::demo::logs::{self, Program, Random};
+use logarchivefs::demo::logs::Random;
 use logarchivefs::envelope::{Found, MasterKey, SealAs, seal};
 use logarchivefs::gunzip::{Decoder, State};
 use logarchivefs::key::{LogKey, Resource, Span, Time};
 
+use crate::data::text;
 use crate::measure::{cores, median, percentile, ratio, row, time};
 use crate::mounted::Mounted;
 use crate::s3::Server;
@@ -326,20 +327,6 @@ pub fn forget_pages(file: &File) {
     use std::os::fd::AsRawFd;
     // SAFETY: an open descriptor, and no pointers.
     unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
-}
-
-fn text(len: usize, seed: u64) -> Vec<u8> {
-    let mut random = Random::new(seed);
-    let mut out = Vec::with_capacity(len + (1 << 20));
-    let mut at = 1_661_299_200;
-    while out.len() < len {
-        for program in [Program::Web, Program::Worker, Program::Database, Program::Proxy] {
-            logs::write(program, &mut random, at, at + 60, 60, &mut out);
-        }
-        at += 60;
-    }
-    out.truncate(len);
-    out
 }
 
 fn counter() -> impl FnMut(&mut [u8]) {

@@ -205,7 +205,7 @@ impl Fs {
         let first = || {
             // From here on only exact sizes are told. A hint told before could still arrive after the first read was sent,
             // and then the kernel would not believe that read's end of file: it would show zeros up to the hint.
-            if let (Some(pages), false) = (self.pages.get(), keep_cache) {
+            if let Some(pages) = self.pages.get() {
                 pages.void_attributes(ino);
             }
         };
@@ -225,7 +225,7 @@ impl Fs {
         // The kernel's own read-ahead asks a little out of order.
         const NEAR: u64 = 1 << 20;
         if !text.is_empty() && offset > 0 && offset.abs_diff(before) <= NEAR {
-            open.file.read_ahead(end.saturating_sub(1)).await?;
+            open.file.read_ahead(offset..end).await?;
         }
         let told = if text.len() < len { open.file.at_end(offset).await } else { None };
         Ok((text, told))

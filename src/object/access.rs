@@ -23,12 +23,18 @@ use crate::store::{ByteRange, GetRequest, Part as Body};
 pub(super) type Load = SharedFuture<BoxFuture<'static, Result<Bytes>>>;
 
 impl Scan {
-    /// Has segments behind `offset` inflated before they are asked for: enough that no core runs dry.
-    pub fn read_ahead(self: &Arc<Self>, offset: u64) {
+    /// For a reader that goes on behind `text`, which it has just read: has the next segments inflated before they are asked
+    /// for, enough that no core runs dry.
+    pub fn read_ahead(self: &Arc<Self>, text: Range<u64>) {
         if !matches!(&*self.progress.borrow(), Progress { done: Some(Ok(_)), .. }) {
             return;
         }
-        let Some(here) = self.read_segments(|s| s.find(offset)) else { return };
+        let find = |offset: Option<u64>| self.read_segments(|s| s.find(offset?));
+        let Some(here) = find(text.end.checked_sub(1)) else { return };
+        // Once for each segment.
+        if find(text.start.checked_sub(1)) == Some(here) {
+            return;
+        }
         // What the reader has left behind is in the kernel's page cache.
         if let Some(behind) = here.checked_sub(2).and_then(|n| self.read_segments(|s| s.start_of(n))) {
             self.shared.cache.remove(self.key(Part::Segment(behind)));

@@ -33,6 +33,8 @@ pub struct Cut {
     pub start: u64,
     pub text: Bytes,
     pub point: Option<Arc<SeekPoint>>,
+    /// Where in the gzip stream the next segment begins; None for the last one.
+    pub end: Option<u64>,
 }
 
 impl Cutter {
@@ -84,7 +86,8 @@ impl Cutter {
             self.text.truncate(at);
         }
         let text = std::mem::replace(&mut self.text, rest);
-        self.ready.push(Cut { start: self.start, text: self.pool.seal(text), point: self.point.take() });
+        let (text, end) = (self.pool.seal(text), Some(point.input));
+        self.ready.push(Cut { start: self.start, text, point: self.point.take(), end });
         self.start = point.out;
         self.point = Some(Arc::new(point));
     }
@@ -96,7 +99,7 @@ impl Cutter {
             let text = std::mem::take(&mut self.text);
             let start = self.start;
             self.start += text.len() as u64;
-            self.ready.push(Cut { start, text: self.pool.seal(text), point: self.point.take() });
+            self.ready.push(Cut { start, text: self.pool.seal(text), point: self.point.take(), end: None });
         }
         Ok(())
     }

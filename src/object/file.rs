@@ -1,5 +1,6 @@
 //! One object version as a file: its head, its scan, its size and what is known of its authenticity.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -91,7 +92,7 @@ impl LogFile {
     }
 
     /// Checks that the file can be opened and starts its scan; [`LogFile::close`] must follow. `first` is called when the
-    /// file was not open: after sizes have stopped being hints, and before anybody's open returns.
+    /// file is neither open nor proven: after sizes have stopped being hints, and before anybody's open returns.
     pub async fn open(&self, first: impl FnOnce()) -> Result<()> {
         self.scan().await?;
         if let Some(Err(e)) = self.outcome() {
@@ -99,7 +100,11 @@ impl LogFile {
         }
         let _others_wait = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         if self.handles.fetch_add(1, Ordering::SeqCst) == 0 {
-            first();
+            let proven = self.proven_size().is_some();
+            self.end_told.send_replace(proven);
+            if !proven {
+                first();
+            }
         }
         Ok(())
     }
@@ -147,9 +152,9 @@ impl LogFile {
         matches!(self.head.get(), Some(Ok(head)) if head.size_hint.is_some_and(|hint| hint > size))
     }
 
-    /// Says that reads go on behind `offset`.
-    pub async fn read_ahead(&self, offset: u64) -> Result<()> {
-        self.scan().await?.read_ahead(offset);
+    /// Says that reads go on behind `text`.
+    pub async fn read_ahead(&self, text: Range<u64>) -> Result<()> {
+        self.scan().await?.read_ahead(text);
         Ok(())
     }
 

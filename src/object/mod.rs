@@ -27,15 +27,15 @@ mod pass;
 mod pool;
 mod scan;
 mod segment;
+mod turn;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cache::Cache;
 use cpu::Cpu;
 pub use file::{Auth, LogFile, Size, Told};
-use tokio::sync::Semaphore;
 
 use crate::envelope::Keyring;
 use crate::error::Result;
@@ -109,10 +109,7 @@ pub struct Shared {
     /// Digests of ciphertext, under a key of this process.
     digests: digest::Digests,
     next_scan: AtomicU64,
-    /// Scans of large objects at work: each takes its part of the budget.
-    active: AtomicUsize,
-    /// As many of them as there are cores gain nothing from one more beside them.
-    turns: Semaphore,
+    turns: Arc<turn::Turns>,
 }
 
 /// The open and the recently used files, one [`LogFile`] for each object version: N readers share one scan.
@@ -145,8 +142,7 @@ impl Objects {
             runs: pool::Pool::new(scan::RUN as usize, 16),
             digests: digest::Digests::new()?,
             next_scan: AtomicU64::new(1),
-            active: AtomicUsize::new(0),
-            turns: Semaphore::new(cpu.cores().max(2)),
+            turns: turn::Turns::new(cpu.cores()),
         };
         Ok(Objects {
             shared: Arc::new(shared),

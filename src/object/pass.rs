@@ -10,20 +10,18 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
+use super::Verify;
 use super::cache::Part;
 use super::cutter::{Cutter, STEP};
 use super::digest::Digest;
 use super::scan::{CHUNK, Progress, RUN, STOPPED, Scan};
 use super::segment::Segments;
-use super::{Shared, Verify};
 use crate::err;
 use crate::error::{Error, Kind, Result};
 
@@ -33,24 +31,9 @@ const PARALLEL: usize = 8;
 /// Steps of the decoder in one visit to the CPU pool.
 const STEPS: usize = 8;
 
-/// A scan of a large object waits so long for one of the others to end.
-const LONGEST_TURN: Duration = Duration::from_secs(2);
-
-/// Counts in [`Shared::active`].
-struct Active<'a>(&'a Shared);
-
-impl<'a> Active<'a> {
-    fn new(shared: &'a Shared) -> Self {
-        shared.active.fetch_add(1, Ordering::Relaxed);
-        Active(shared)
-    }
-}
-
-impl Drop for Active<'_> {
-    fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
-    }
-}
+/// Idle buffers for text while no large object is scanned, and ready ones while one is.
+const IDLE_BUFFERS: usize = 8;
+const READY_BUFFERS: usize = 4;
 
 /// A decrypted run, with its place in the budget.
 struct Plain {
@@ -61,13 +44,8 @@ struct Plain {
 impl Scan {
     /// The whole pass; the exact size if it ends well.
     pub(super) async fn run(self: &Arc<Self>, body: Option<Bytes>) -> Result<u64> {
-        // One behind the other is as fast, as long as it is the cores that are waited for; a slow line must not keep others
-        // waiting for long.
-        let _turn = match body {
-            None => timeout(LONGEST_TURN, self.shared.turns.acquire()).await.ok(),
-            Some(_) => None,
-        };
-        let _active = body.is_none().then(|| Active::new(&self.shared));
+        // The text of a small object comes with its head.
+        let turn = if body.is_none() { Some(self.shared.turns.wait().await) } else { None };
         let verify = async {
             let result = self.verify(body).await;
             if result.is_err() {
@@ -81,7 +59,10 @@ impl Scan {
             result
         };
         let (verified, decoded) = futures::join!(verify, decode);
-        self.shared.texts.trim(8);
+        drop(turn);
+        if self.shared.turns.active() == 0 {
+            self.shared.texts.trim(IDLE_BUFFERS);
+        }
         // A tag that does not hold says more than the gzip error that follows from it.
         verified?;
         decoded
@@ -157,15 +138,20 @@ impl Scan {
     async fn decode(self: &Arc<Self>) -> Result<u64> {
         let mut cutter = Some(Cutter::new(Arc::clone(&self.shared.texts))?);
         let runs = self.head.gzip_len.div_ceil(RUN);
-        let (mut next, mut packing, mut from) = (None, None::<JoinHandle<Result<usize>>>, 0);
+        let mut next = None;
         for n in 0..runs {
             let now = next.take().unwrap_or_else(|| self.ahead(n));
             let plain = now.await.map_err(|e| err!(Kind::Internal, "a run's task failed: {e}"))??;
-            // The next run is decrypted while this one is inflated.
+            // While this run is inflated, the next one is decrypted, and another core finds the memory for its text and
+            // packs the seek points of the one before.
             next = (n + 1 < runs).then(|| self.ahead(n + 1));
-            // So are the buffers for its text brought in.
-            let shared = Arc::clone(&self.shared);
-            tokio::task::spawn_blocking(move || shared.texts.prepare(4));
+            if runs > 1 {
+                let scan = Arc::clone(self);
+                tokio::task::spawn_blocking(move || {
+                    scan.shared.texts.prepare(READY_BUFFERS);
+                    scan.pack_points();
+                });
+            }
             let (mut used, mut drained, mut dropped) = (0, false, false);
             while !drained {
                 let Some(mut work) = cutter.take() else { break };
@@ -182,12 +168,6 @@ impl Scan {
                 cutter = Some(work);
                 drained = result?;
             }
-            // The windows of its seek points are packed meanwhile.
-            if let Some(packing) = packing.take() {
-                from = packing.await.map_err(|e| err!(Kind::Internal, "a packing task failed: {e}"))??;
-            }
-            let scan = Arc::clone(self);
-            packing = Some(tokio::task::spawn_blocking(move || scan.pack_points(from)));
             // It is the first thing that the cache may forget now, unless text of it was dropped before its release: that
             // will be made again, from here rather than from the network.
             if dropped && !self.progress.borrow().released && self.kept.load(Ordering::Relaxed) < self.runs_share() / 2
@@ -202,10 +182,9 @@ impl Scan {
         let Some(mut work) = cutter.take() else { return Err(err!(Kind::Internal, "no decoder")) };
         work.finish()?;
         self.publish(&mut work, true);
-        if let Some(packing) = packing {
-            from = packing.await.map_err(|e| err!(Kind::Internal, "a packing task failed: {e}"))??;
+        if self.read_segments(Segments::len) > 1 {
             let scan = Arc::clone(self);
-            self.shared.cpu.run(move || scan.pack_points(from)).await??;
+            tokio::task::spawn_blocking(move || scan.pack_points());
         }
         if let Some(bytes) = work.warning() {
             let key = crate::error::escape(self.object.key.as_bytes());
@@ -256,16 +235,16 @@ impl Scan {
         Ok(false)
     }
 
-    /// Packs the points from segment `from` on; says where to go on.
-    fn pack_points(&self, from: usize) -> Result<usize> {
-        let (points, end) = self.read_segments(|s| (s.points(from), s.len()));
+    /// Packs the seek points that came since the last call.
+    fn pack_points(&self) {
+        let points = self.segments.write().unwrap_or_else(PoisonError::into_inner).take_unpacked();
         for (n, point) in points {
-            if let Some(packed) = point.packed()? {
+            // A point that cannot be packed serves as it is.
+            if let Ok(Some(packed)) = point.packed() {
                 self.unreserve(point.cost().saturating_sub(packed.cost()));
                 self.segments.write().unwrap_or_else(PoisonError::into_inner).replace(n, packed);
             }
         }
-        Ok(end)
     }
 
     /// Runs that one scan keeps in the cache at most.
@@ -280,7 +259,7 @@ impl Scan {
 
     /// This scan's part of the cache.
     fn room(&self) -> u64 {
-        (self.shared.cache.room() / self.shared.active.load(Ordering::Relaxed).max(1)) as u64
+        (self.shared.cache.room() / self.shared.turns.active().max(1)) as u64
     }
 
     /// Makes finished segments readable; all but the last one unless this is the end. False if text was dropped.
@@ -288,9 +267,7 @@ impl Scan {
         let ready = if end { work.ready.len() } else { work.ready.len().saturating_sub(1) };
         let share = self.texts_share();
         let (mut cost, mut kept) = (0, true);
-        let ends: Vec<_> = work.ready.iter().skip(1).map(|next| next.point.as_ref().map(|p| p.input)).collect();
-        for (n, cut) in work.ready.drain(..ready).enumerate() {
-            let end = ends.get(n).copied().flatten();
+        for cut in work.ready.drain(..ready) {
             let text = cut.start..cut.start + cut.text.len() as u64;
             // Text that no reader is near is inflated again when somebody comes for it.
             if text.start < self.reader.load(Ordering::Relaxed) + share {
@@ -298,7 +275,7 @@ impl Scan {
             } else {
                 kept = false;
             }
-            cost += self.segments.write().unwrap_or_else(PoisonError::into_inner).publish(text, cut.point, end);
+            cost += self.segments.write().unwrap_or_else(PoisonError::into_inner).publish(text, cut.point, cut.end);
         }
         self.reserve(cost);
         let decoded = self.read_segments(Segments::decoded);

@@ -57,7 +57,7 @@ impl Pool {
         self.lend(text)
     }
 
-    /// A filled buffer as bytes for now.
+    /// A filled buffer as bytes that nobody keeps.
     pub fn lend(self: &Arc<Self>, text: Vec<u8>) -> Bytes {
         if text.capacity() > 2 * self.size {
             return Bytes::from(text.into_boxed_slice());

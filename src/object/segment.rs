@@ -13,6 +13,8 @@ pub struct Segments {
     starts: Vec<Start>,
     /// End of the last published segment.
     decoded: u64,
+    /// Segments whose points somebody has taken to pack them.
+    packed: usize,
     /// Where in the gzip stream it ends, if that is not where the stream does.
     end: Option<u64>,
 }
@@ -43,10 +45,12 @@ impl Segments {
         cost
     }
 
-    /// The points from segment `from` on, with their segments' numbers.
-    pub fn points(&self, from: usize) -> Vec<(usize, Arc<SeekPoint>)> {
-        let points = self.starts.iter().enumerate().skip(from);
-        points.filter_map(|(n, s)| Some((n, Arc::clone(s.point.as_ref()?)))).collect()
+    /// The points published since the last call, with their segments' numbers.
+    pub fn take_unpacked(&mut self) -> Vec<(usize, Arc<SeekPoint>)> {
+        let new = self.starts.iter().enumerate().skip(self.packed);
+        let points = new.filter_map(|(n, s)| Some((n, Arc::clone(s.point.as_ref()?)))).collect();
+        self.packed = self.starts.len();
+        points
     }
 
     /// Puts the same point in another shape in its place.
