@@ -105,6 +105,7 @@ pub fn selection(args: SelectArgs) -> Result<Selection> {
         endpoint_ids: args.endpoint_id,
         containers: args.container_id.into_iter().collect(),
         service_ids: args.service_id.into_iter().collect(),
+        patterns: args.string_matches,
         start_date: args.start_date,
         end_date: args.end_date,
     })

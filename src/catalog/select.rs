@@ -13,6 +13,8 @@
 //! * A log matches if it *may* hold a record between the two: leaving evidence out is worse than one file too many.
 //!   See [`Selection::dates`].
 
+use regex::Regex;
+
 use crate::err;
 use crate::error::{Error, Kind, Result, escape};
 use crate::key::{Date, LogKey, Resource, Span, Time, is_safe_component};
@@ -35,6 +37,8 @@ pub struct SelectionArgs {
     pub containers: Vec<String>,
     /// `--service-id`.
     pub service_ids: Vec<u64>,
+    /// `--string-matches`: regular expressions, anywhere in the object's key; all must match.
+    pub patterns: Vec<String>,
     /// `--start-date`: `YYYY-MM-DD` or RFC 3339.
     pub start_date: Option<String>,
     /// `--end-date`: `YYYY-MM-DD` or RFC 3339.
@@ -49,11 +53,23 @@ pub struct Selection {
     resources: Vec<(&'static str, Vec<u64>)>,
     containers: Vec<String>,
     services: Vec<u64>,
+    patterns: Vec<Pattern>,
     /// Inclusive.
     from: Option<Time>,
     /// Inclusive.
     until: Option<Time>,
 }
+
+#[derive(Clone, Debug)]
+struct Pattern(Regex);
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Pattern) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl Eq for Pattern {}
 
 /// How a log stands to the dates of a selection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,6 +91,11 @@ impl Selection {
             let text = "You must specify at least the first 12 characters of the container ID";
             return Err(usage("--container-id", id, text));
         }
+        let patterns = args.patterns.iter().map(|text| match Regex::new(text) {
+            Ok(regex) => Ok(Pattern(regex)),
+            Err(e) => Err(usage("--string-matches", text, &format!("no regular expression: {}", last_line(&e)))),
+        });
+        let patterns = patterns.collect::<Result<_>>()?;
         let from = args.start_date.as_deref().map(|d| bound("--start-date", d, Date::start)).transpose()?;
         let until = args.end_date.as_deref().map(|d| bound("--end-date", d, Date::end)).transpose()?;
         if let (Some(from), Some(until)) = (from, until)
@@ -88,17 +109,20 @@ impl Selection {
             resources: resources.into_iter().filter(|(_, ids)| !ids.is_empty()).collect(),
             containers: args.containers,
             services: args.service_ids,
+            patterns,
             from,
             until,
         })
     }
 
-    /// Whether a log is selected. `last_modified` is the object's, and counts only where the key does not tell.
-    pub fn matches(&self, key: &LogKey, last_modified: Time) -> bool {
+    /// Whether a log is selected: its key as listed, and what that parses to. `last_modified` is the object's, and counts
+    /// only where the key does not tell.
+    pub fn matches(&self, listed: &str, key: &LogKey, last_modified: Time) -> bool {
         self.stack(&key.stack)
             && self.resource(&key.resource)
             && self.container(&key.container)
             && self.service(key.service)
+            && self.patterns.iter().all(|p| p.0.is_match(listed))
             && self.dates(key, last_modified) != DateMatch::Outside
     }
 
@@ -154,6 +178,12 @@ impl Selection {
     }
 }
 
+/// What is wrong, without the picture of where.
+fn last_line(e: &regex::Error) -> String {
+    let text = e.to_string();
+    text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+}
+
 fn usage(flag: &str, value: &str, text: &str) -> Error {
     err!(Kind::Usage, "{flag} \"{}\": {text}", escape(value.as_bytes()))
 }
@@ -203,7 +233,7 @@ mod tests {
         let all = Selection::new(SelectionArgs::default()).unwrap();
         assert_eq!(all, Selection::default());
         for key in [v3("unknown", "unknown"), v3("2022-08-24T21:12:33", "unknown"), v2("unknown")] {
-            assert!(all.matches(&key, at("2022-08-24T00:00:00")));
+            assert!(all.matches("", &key, at("2022-08-24T00:00:00")));
             assert_eq!(all.dates(&key, at("2022-08-24T00:00:00")), DateMatch::Inside);
         }
     }
@@ -212,7 +242,7 @@ mod tests {
     fn flags_are_anded_and_their_values_ored() {
         let key = v3("2022-08-24T21:12:33", "2022-08-24T21:14:38");
         let now = at("2022-08-25T00:00:00");
-        let matches = |args: SelectionArgs| Selection::new(args).unwrap().matches(&key, now);
+        let matches = |args: SelectionArgs| Selection::new(args).unwrap().matches("", &key, now);
         let none = SelectionArgs::default;
         assert!(matches(one("prod")));
         assert!(!matches(one("pro")) && !matches(one("prod-2")) && !matches(one("Prod")));
@@ -231,7 +261,19 @@ mod tests {
         let both = |service| SelectionArgs { app_ids: vec![7], service_ids: vec![service], ..one("prod") };
         assert!(matches(both(5)) && !matches(both(6)));
         let five = Selection::new(SelectionArgs { service_ids: vec![5], ..none() }).unwrap();
-        assert!(!five.matches(&v2("2022-08-24T00:00:00"), now));
+        assert!(!five.matches("", &v2("2022-08-24T00:00:00"), now));
+    }
+
+    #[test]
+    fn patterns_match_anywhere_in_the_key_and_all_must() {
+        let key = v3("2022-08-24T21:12:33", "2022-08-24T21:14:38");
+        let matches = |patterns: &[&str]| {
+            let patterns = patterns.iter().map(|p| p.to_string()).collect();
+            let s = Selection::new(SelectionArgs { patterns, ..Default::default() }).unwrap();
+            s.matches(&key.to_key(), &key, at("2022-08-25T00:00:00"))
+        };
+        assert!(matches(&["apps-7/"]) && matches(&["^prod/", r"21:14:38\.archived\.gz$"]) && matches(&["(?i)APPS"]));
+        assert!(!matches(&["APPS"]) && !matches(&["^prod/", "apps-8"]) && !matches(&["^apps-7"]));
     }
 
     #[test]
@@ -241,17 +283,17 @@ mod tests {
             (["2022-08-23", "2022-08-24", "2022-08-25", "2022-08-26", "2022-08-27"], at("2030-01-01T00:00:00"));
         for (i, from) in day.iter().enumerate() {
             for (j, until) in day.iter().enumerate().skip(i) {
-                assert_eq!(between(from, until).matches(&key, late), i <= 3 && j >= 1, "{from} {until}");
+                assert_eq!(between(from, until).matches("", &key, late), i <= 3 && j >= 1, "{from} {until}");
             }
-            assert_eq!(between(from, "").matches(&key, late), i <= 3);
-            assert_eq!(between("", from).matches(&key, late), i >= 1);
+            assert_eq!(between(from, "").matches("", &key, late), i <= 3);
+            assert_eq!(between("", from).matches("", &key, late), i >= 1);
         }
-        assert!(between("2022-08-26T02:00:00+02:00", "").matches(&key, late));
-        assert!(!between("2022-08-26T00:00:00.000000001Z", "").matches(&key, late));
-        assert!(between("", "2022-08-24T21:12:33Z").matches(&key, late));
-        assert!(!between("", "2022-08-24T21:12:32.999Z").matches(&key, late));
+        assert!(between("2022-08-26T02:00:00+02:00", "").matches("", &key, late));
+        assert!(!between("2022-08-26T00:00:00.000000001Z", "").matches("", &key, late));
+        assert!(between("", "2022-08-24T21:12:33Z").matches("", &key, late));
+        assert!(!between("", "2022-08-24T21:12:32.999Z").matches("", &key, late));
         let backwards = v3("2022-08-26T00:00:00", "2022-08-24T21:12:33");
-        assert!(between("2022-08-26", "2022-08-26").matches(&backwards, late), "found where its folder is");
+        assert!(between("2022-08-26", "2022-08-26").matches("", &backwards, late), "found where its folder is");
     }
 
     #[test]
@@ -294,6 +336,8 @@ mod tests {
         fails(container("3c3c3c3c3c3"), "--container-id", text);
         fails(container("éééééé"), "--container-id", text);
         assert!(Selection::new(container("3c3c3c3c3c3c")).is_ok());
+        let patterns = |text: &str| SelectionArgs { patterns: vec![text.into()], ..Default::default() };
+        fails(patterns("a("), "--string-matches", "unclosed group");
         for bad in ["", "..", "a/b", "prod/"] {
             fails(one(bad), "--stack", "stack");
         }
@@ -316,6 +360,7 @@ mod tests {
             let [start_date, end_date] = dates;
             let args = SelectionArgs {
                 stacks, app_ids, database_ids, endpoint_ids, containers, service_ids, start_date, end_date,
+                patterns: Vec::new(),
             };
             let day = |d: u8| Time::parse(&format!("2022-08-0{d}T12:00:00")).unwrap();
             let key = LogKey {
@@ -343,7 +388,7 @@ mod tests {
                 && (args.containers.is_empty() || args.containers.iter().any(|c| *c == key.container[..12]))
                 && args.start_date.as_ref().is_none_or(|d| *d <= name(last))
                 && args.end_date.as_ref().is_none_or(|d| name(first) <= *d);
-            prop_assert_eq!(s.matches(&key, day(upload)), want);
+            prop_assert_eq!(s.matches("", &key, day(upload)), want);
             if want {
                 prop_assert!(s.stack(&key.stack) && s.resource(&key.resource) && s.container(&key.container));
             }

@@ -154,7 +154,7 @@ impl ResourceTree {
             for (name, (entry, key, log)) in named {
                 let modified = Time::from_unix(entry.last_modified.0, entry.last_modified.1).unwrap_or(Time::EPOCH);
                 // Only now: a file's name must not depend on what else was selected.
-                if !selection.matches(&log, modified) {
+                if !selection.matches(&key, &log, modified) {
                     continue;
                 }
                 for later in names::link_days(&log) {

@@ -1,0 +1,61 @@
+//! Flags of `mount`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::values::mode;
+use super::{KeyArgs, ReadArgs, SelectArgs, StoreArgs};
+
+#[derive(Debug, Args)]
+pub struct MountArgs {
+    /// The bucket: NAME, s3://NAME, s3://NAME/PREFIX/, or file:///DIR for a sealed copy
+    #[arg(value_name = "BUCKET")]
+    pub bucket: String,
+
+    /// An existing folder
+    #[arg(value_name = "MOUNTPOINT")]
+    pub mountpoint: PathBuf,
+
+    /// Return when the mount answers and serve it from the background
+    #[arg(long, help_heading = "Mount")]
+    pub daemon: bool,
+
+    /// Append the log to this file (made with mode 0600); with --daemon there is no other place for it
+    #[arg(long, value_name = "FILE", help_heading = "Mount")]
+    pub log_file: Option<PathBuf>,
+
+    /// Let other users see the mount too (as non-root this needs `user_allow_other` in /etc/fuse.conf)
+    #[arg(long, help_heading = "Mount")]
+    pub allow_other: bool,
+
+    /// Owner that files and folders show [default: the caller's]
+    #[arg(long, value_name = "UID", help_heading = "Mount")]
+    pub uid: Option<u32>,
+
+    /// Group that files and folders show [default: the caller's]
+    #[arg(long, value_name = "GID", help_heading = "Mount")]
+    pub gid: Option<u32>,
+
+    /// Permission bits of files, octal, without any for writing
+    #[arg(long, value_name = "MODE", default_value = "0400", value_parser = mode, help_heading = "Mount")]
+    pub file_mode: u16,
+
+    /// Permission bits of folders, octal, without any for writing
+    #[arg(long, value_name = "MODE", default_value = "0500", value_parser = mode, help_heading = "Mount")]
+    pub dir_mode: u16,
+
+    /// FUSE event threads
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64),
+          help_heading = "Mount")]
+    pub threads: u16,
+
+    #[command(flatten)]
+    pub store: StoreArgs,
+    #[command(flatten)]
+    pub keys: KeyArgs,
+    #[command(flatten)]
+    pub select: SelectArgs,
+    #[command(flatten)]
+    pub read: ReadArgs,
+}

@@ -1,0 +1,146 @@
+//! Flags that several commands have: the bucket, the keys, the selection, reading.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::values::{duration, memory};
+
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Bucket")]
+pub struct StoreArgs {
+    /// AWS region of the bucket [default: from the AWS configuration]
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
+
+    /// URL of an S3-compatible server; path-style requests
+    #[arg(long, value_name = "URL")]
+    pub endpoint_url: Option<String>,
+
+    /// Profile of the AWS configuration, SSO profiles included
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+
+    /// Allow an http:// endpoint that is not on this machine
+    #[arg(long)]
+    pub allow_http: bool,
+
+    /// Give up on one request to the store, retries included, after this time
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub request_deadline: Duration,
+
+    /// How long a listing may be shown before it is fetched again; SIGHUP does it at once
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
+    pub listing_ttl: Duration,
+}
+
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Keys")]
+pub struct KeyArgs {
+    /// File with one base64 key a line, `#` comments; `-` for standard input; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Vec<PathBuf>,
+
+    /// Command whose output is like a key file
+    #[arg(long, value_name = "COMMAND")]
+    pub key_command: Option<String>,
+
+    /// Accept a key file that other users can read
+    #[arg(long)]
+    pub insecure_key_file: bool,
+
+    /// Refused: a key on the command line shows in `ps`
+    #[arg(long, value_name = "KEY", num_args = 1.., hide = true)]
+    pub decryption_keys: Vec<String>,
+}
+
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Selection (all given ones must hold)")]
+pub struct SelectArgs {
+    /// Only this stack; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub stack: Vec<String>,
+
+    /// Only this app; may be repeated
+    #[arg(long, value_name = "ID")]
+    pub app_id: Vec<u64>,
+
+    /// Only this database; may be repeated
+    #[arg(long, value_name = "ID")]
+    pub database_id: Vec<u64>,
+
+    /// Only this endpoint (proxy); may be repeated
+    #[arg(long, value_name = "ID")]
+    pub endpoint_id: Vec<u64>,
+
+    /// Only the container whose id begins with this (12 characters at least)
+    #[arg(long, value_name = "ID")]
+    pub container_id: Option<String>,
+
+    /// Only this service of an app
+    #[arg(long, value_name = "ID")]
+    pub service_id: Option<u64>,
+
+    /// Only objects whose whole key matches this regular expression somewhere; may be repeated, all must match
+    #[arg(long, value_name = "RE")]
+    pub string_matches: Vec<String>,
+
+    /// Only logs that reach this day (YYYY-MM-DD, inclusive) or RFC 3339 instant
+    #[arg(long, value_name = "DATE")]
+    pub start_date: Option<String>,
+
+    /// Only logs that begin by the end of this day (YYYY-MM-DD, inclusive) or by this RFC 3339 instant
+    #[arg(long, value_name = "DATE")]
+    pub end_date: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Reading")]
+pub struct ReadArgs {
+    /// `full`: no byte before the whole object is authenticated; `stream`: as it arrives, the last read fails
+    #[arg(long, value_enum, default_value_t)]
+    pub verify: VerifyArg,
+
+    /// `hint`: stat before open shows the size in the gzip trailer; `exact`: it scans the file first (for tar)
+    #[arg(long, value_enum, default_value_t)]
+    pub sizes: SizesArg,
+
+    /// Read AES-CBC objects too, which nothing authenticates
+    #[arg(long)]
+    pub allow_unauthenticated: bool,
+
+    /// Read envelopes from KEY.instruction objects too, which are not bound to the object they describe
+    #[arg(long)]
+    pub allow_instruction_files: bool,
+
+    /// Memory for text, ciphertext in flight and seek points
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = memory)]
+    pub memory: usize,
+}
+
+impl Default for ReadArgs {
+    fn default() -> Self {
+        ReadArgs {
+            verify: VerifyArg::Full,
+            sizes: SizesArg::Hint,
+            allow_unauthenticated: false,
+            allow_instruction_files: false,
+            memory: 256 << 20,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum VerifyArg {
+    #[default]
+    Full,
+    Stream,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SizesArg {
+    #[default]
+    Hint,
+    Exact,
+}
