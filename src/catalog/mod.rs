@@ -13,6 +13,7 @@ mod fresh;
 pub mod names;
 pub mod select;
 mod tree;
+mod walk;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +22,7 @@ use std::time::Duration;
 use fresh::Fresh;
 use select::Selection;
 pub use tree::{Container, DayEntry, DayFolder, Item, LeftOut, ResourceTree};
+pub use walk::Selected;
 
 use crate::error::Result;
 use crate::key::{Resource, is_safe_component};

@@ -64,8 +64,10 @@ enum Phase {
 pub struct Decoder {
     raw: RawInflate,
     phase: Phase,
-    /// `None` when resumed: no points, no checks.
+    /// `None`: no points.
     recorder: Option<Recorder>,
+    /// False when resumed: the first member is seen only in part.
+    checked: bool,
     /// CRC-32 and length of the current member.
     crc: Digest,
     /// Offset in the plaintext of the next byte.
@@ -80,9 +82,12 @@ pub struct Decoder {
 impl Decoder {
     /// `NoMemory` if the state (about 125 KiB in all) cannot be allocated.
     pub fn new() -> Result<Decoder> {
-        let mut decoder = Decoder::at(&SeekPoint::start())?;
-        decoder.recorder = Some(Recorder::new());
-        Ok(decoder)
+        Ok(Decoder { recorder: Some(Recorder::new()), ..Decoder::without_points()? })
+    }
+
+    /// Checks all the same, for who reads the stream once.
+    pub fn without_points() -> Result<Decoder> {
+        Ok(Decoder { checked: true, ..Decoder::at(&SeekPoint::start())? })
     }
 
     pub(super) fn at(point: &SeekPoint) -> Result<Decoder> {
@@ -102,6 +107,7 @@ impl Decoder {
             raw,
             phase,
             recorder: None,
+            checked: false,
             crc: Digest::new(CrcAlgorithm::Crc32IsoHdlc),
             out,
             input,
@@ -292,7 +298,7 @@ impl Decoder {
         let result = self.raw.inflate(input, out, most, stop);
         let new = &out.filled()[before..];
         self.out += new.len() as u64;
-        if self.recorder.is_some() {
+        if self.checked {
             self.crc.update(new);
         }
         let step = result?;
@@ -319,7 +325,7 @@ impl Decoder {
 
     /// The trailer (RFC 1952, 2.3.1) against what was decoded.
     fn check(&self, crc: u32, isize: u32) -> Result<()> {
-        if self.recorder.is_none() {
+        if !self.checked {
             return Ok(());
         }
         let at = self.input;

@@ -17,7 +17,6 @@ use super::segment::{Recipe, Segments};
 use crate::err;
 use crate::error::{Kind, Result};
 use crate::gunzip::{Resumed, SeekPoint};
-use crate::store::{ByteRange, GetRequest, Part as Body};
 
 /// A segment that is being made, for all who wait for it.
 pub(super) type Load = SharedFuture<BoxFuture<'static, Result<Bytes>>>;
@@ -202,25 +201,7 @@ impl Scan {
     }
 
     pub(super) async fn fetch(&self, range: Range<u64>) -> Result<Bytes> {
-        let request = GetRequest {
-            key: self.object.key.clone(),
-            pin: self.head.pin.clone(),
-            range: ByteRange::Span(range.clone()),
-        };
-        let pool = self.shared.pool_for((range.end - range.start) as usize);
-        let mut part = Body::into_buffer(pool.take());
-        self.shared.store.fetch(&request, &mut part).await?;
-        let got = part.finish_with(|bytes| pool.lend(bytes))?;
-        if got.total != self.head.total || got.bytes.len() as u64 != range.end - range.start {
-            return Err(err!(
-                Kind::Storage,
-                "the store sent {} of {} bytes of an object of {}",
-                got.bytes.len(),
-                range.end - range.start,
-                got.total
-            ));
-        }
-        Ok(got.bytes)
+        self.shared.fetch(&self.object.key, &self.head, range).await
     }
 }
 

@@ -27,23 +27,27 @@ mod pass;
 mod pool;
 mod scan;
 mod segment;
+mod sweep;
 mod turn;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use cache::Cache;
 use cpu::Cpu;
 pub use file::{Auth, LogFile, Size, Told};
+pub use sweep::{Shelf, Stored, Swept, Text};
+
+use head::Head;
 
 use crate::envelope::Keyring;
-use crate::error::Result;
+use crate::err;
+use crate::error::{Kind, Result};
 use crate::gunzip::SPACING;
-use crate::store::Store;
-
-#[cfg(doc)]
-use crate::error::Kind;
+use crate::store::{ByteRange, GetRequest, Part, Store};
 
 /// An object as its listing shows it: enough to ask for exactly this version of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,6 +202,25 @@ impl Shared {
     /// Where a buffer for `len` bytes of ciphertext, or what it decrypts to, comes from.
     fn pool_for(&self, len: usize) -> &Arc<pool::Pool> {
         if len <= self.texts.size() { &self.texts } else { &self.runs }
+    }
+
+    /// Exactly these bytes of the object, of the version that its head is of.
+    async fn fetch(&self, key: &str, head: &Head, range: Range<u64>) -> Result<Bytes> {
+        let len = range.end - range.start;
+        let request = GetRequest { key: key.to_owned(), pin: head.pin.clone(), range: ByteRange::Span(range) };
+        let pool = self.pool_for(len as usize);
+        let mut part = Part::into_buffer(pool.take());
+        self.store.fetch(&request, &mut part).await?;
+        let got = part.finish_with(|bytes| pool.lend(bytes))?;
+        if got.total != head.total || got.bytes.len() as u64 != len {
+            return Err(err!(
+                Kind::Storage,
+                "the store sent {} of {len} bytes of an object of {}",
+                got.bytes.len(),
+                got.total
+            ));
+        }
+        Ok(got.bytes)
     }
 
     fn next_scan(&self) -> u64 {

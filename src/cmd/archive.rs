@@ -1,0 +1,57 @@
+//! The archive that a command reads, and what it is to read of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{self, BoxStream, StreamExt};
+
+use crate::catalog::select::Selection;
+use crate::catalog::{Catalog, Selected};
+use crate::cli::{ReadArgs, StoreArgs};
+use crate::config;
+use crate::envelope::Keyring;
+use crate::error::Result;
+use crate::object::{Listed, Objects};
+use crate::store::Store;
+
+pub struct Archive {
+    pub store: Arc<dyn Store>,
+    pub catalog: Catalog,
+    pub objects: Objects,
+}
+
+/// A command sees one state of each listing.
+const TTL: Duration = Duration::MAX;
+
+impl Archive {
+    pub async fn open(
+        bucket: &str,
+        args: &StoreArgs,
+        keyring: Keyring,
+        selection: Selection,
+        read: &ReadArgs,
+    ) -> Result<Archive> {
+        let store = config::store(bucket, args).await?;
+        let (catalog, objects) = config::archive(Arc::clone(&store), keyring, selection, TTL, read)?;
+        Ok(Archive { store, catalog, objects })
+    }
+
+    /// The selected logs below these paths, one after the other; without paths, all.
+    pub fn selected<'a>(&'a self, paths: &'a [String]) -> BoxStream<'a, Result<Vec<Selected>>> {
+        if paths.is_empty() {
+            return self.catalog.walk().boxed();
+        }
+        stream::iter(paths).then(|path| self.catalog.named(path)).boxed()
+    }
+}
+
+pub fn listed(selected: &Selected) -> Listed {
+    let item = &selected.item;
+    Listed {
+        key: item.key.to_string(),
+        key_sum: selected.log.key_sum.clone(),
+        size: item.size,
+        etag: item.etag.to_string(),
+        storage_class: item.storage_class.as_deref().map(str::to_owned),
+    }
+}
