@@ -1,10 +1,11 @@
 //! Flags of `mount`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
-use super::values::mode;
+use super::values::{duration, mode};
 use super::{KeyArgs, ReadArgs, SelectArgs, StoreArgs};
 
 #[derive(Debug, Args)]
@@ -49,6 +50,11 @@ pub struct MountArgs {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64),
           help_heading = "Mount")]
     pub threads: u16,
+
+    /// How long a listing may be shown before it is fetched again; SIGHUP does it at once
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration,
+          help_heading = "Mount")]
+    pub listing_ttl: Duration,
 
     #[command(flatten)]
     pub store: StoreArgs,

@@ -29,10 +29,6 @@ pub struct StoreArgs {
     /// Give up on one request to the store, retries included, after this time
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub request_deadline: Duration,
-
-    /// How long a listing may be shown before it is fetched again; SIGHUP does it at once
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
-    pub listing_ttl: Duration,
 }
 
 #[derive(Debug, Default, Args)]

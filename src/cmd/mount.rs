@@ -32,7 +32,7 @@ pub fn run(args: MountArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
         let store = config::store(&args.bucket, &args.store).await?;
         let options =
             MountOptions { source: store.describe(), allow_other: args.allow_other, threads: args.threads.into() };
-        let (catalog, objects) = config::archive(store, keyring, selection, args.store.listing_ttl, &args.read)?;
+        let (catalog, objects) = config::archive(store, keyring, selection, args.listing_ttl, &args.read)?;
         if args.read.allow_unauthenticated {
             log::warn!("--allow-unauthenticated: AES-CBC objects are read, and nothing authenticates their text");
         }
