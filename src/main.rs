@@ -1,9 +1,10 @@
 //! Parse, log, dispatch, exit code.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
-use logarchivefs::cli::{Cli, Command};
+use logarchivefs::cli::{Cli, Command, LogFormatArg, helper};
 use logarchivefs::error::{Error, exit};
 use logarchivefs::{cmd, daemon, keysource, logging};
 
@@ -12,33 +13,47 @@ fn main() -> ExitCode {
     let env_keys = keysource::take_env_keys();
     daemon::harden();
     daemon::tame_allocator();
-    let cli = match Cli::try_parse() {
+    let typed: Vec<_> = std::env::args_os().collect();
+    match helper::translate(&typed) {
+        helper::Call::NotMount => ExitCode::from(start(typed, env_keys)),
+        helper::Call::Fake => ExitCode::from(exit::OK),
+        // As mount(8) would say it: a wrong call, or a mount that failed.
+        helper::Call::Mount(args) => ExitCode::from(match start(args, env_keys) {
+            exit::OK => exit::OK,
+            exit::USAGE => 1,
+            _ => 32,
+        }),
+    }
+}
+
+fn start(args: Vec<OsString>, env_keys: Result<Option<keysource::EnvKeys>, Error>) -> u8 {
+    let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(e) => {
-            let code = if e.use_stderr() { exit::USAGE } else { exit::OK };
             // Nobody is left to tell if this fails.
             e.print().ok();
-            return ExitCode::from(code);
+            return if e.use_stderr() { exit::USAGE } else { exit::OK };
         }
     };
-    match run(cli, env_keys) {
-        Ok(code) => ExitCode::from(code),
-        Err(e) => {
-            eprintln!("logarchivefs: {e}");
-            ExitCode::from(e.exit_code())
-        }
-    }
+    run(cli, env_keys).unwrap_or_else(|e| {
+        eprintln!("logarchivefs: {e}");
+        e.exit_code()
+    })
 }
 
 fn run(cli: Cli, env_keys: Result<Option<keysource::EnvKeys>, Error>) -> Result<u8, Error> {
     let env_keys = env_keys?;
     match cli.command {
         Command::Mount(args) => {
-            logging::start(cli.verbose, args.log_file.as_deref())?;
+            let format = match args.log_format {
+                LogFormatArg::Text => logging::Format::Text,
+                LogFormatArg::Json => logging::Format::Json,
+            };
+            logging::start(cli.verbose, format, args.log_file.as_deref())?;
             cmd::mount::run(*args, env_keys)
         }
         Command::Demo(args) => {
-            logging::start(cli.verbose, None)?;
+            logging::start(cli.verbose, logging::Format::Text, None)?;
             cmd::demo::run(args)
         }
     }

@@ -2,6 +2,7 @@
 //! decided in `config`.
 
 mod demo;
+pub mod helper;
 mod mount;
 mod shared;
 mod values;
@@ -9,7 +10,7 @@ mod values;
 use clap::{ArgAction, Parser, Subcommand};
 
 pub use demo::DemoArgs;
-pub use mount::MountArgs;
+pub use mount::{LogFormatArg, MountArgs};
 pub use shared::{KeyArgs, ReadArgs, SelectArgs, SizesArg, StoreArgs, VerifyArg};
 
 #[derive(Debug, Parser)]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::values::{duration, mode};
 use super::{KeyArgs, ReadArgs, SelectArgs, StoreArgs};
@@ -25,6 +25,18 @@ pub struct MountArgs {
     /// Append the log to this file (made with mode 0600); with --daemon there is no other place for it
     #[arg(long, value_name = "FILE", help_heading = "Mount")]
     pub log_file: Option<PathBuf>,
+
+    /// `text`, or `json`: one object a line with time, level, target and message
+    #[arg(long, value_enum, default_value_t, help_heading = "Mount")]
+    pub log_format: LogFormatArg,
+
+    /// Write the process id to this file while the mount is there
+    #[arg(long, value_name = "FILE", help_heading = "Mount")]
+    pub pid_file: Option<PathBuf>,
+
+    /// Unmount when nobody has asked for anything, and nothing is open, for this time [default: never]
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Mount")]
+    pub idle_timeout: Option<Duration>,
 
     /// Let other users see the mount too (as non-root this needs `user_allow_other` in /etc/fuse.conf)
     #[arg(long, help_heading = "Mount")]
@@ -64,4 +76,11 @@ pub struct MountArgs {
     pub select: SelectArgs,
     #[command(flatten)]
     pub read: ReadArgs,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormatArg {
+    #[default]
+    Text,
+    Json,
 }

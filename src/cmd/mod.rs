@@ -3,6 +3,7 @@
 mod archive;
 pub mod demo;
 pub mod mount;
+mod notify;
 mod out;
 mod progress;
 mod serve;

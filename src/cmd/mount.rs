@@ -3,6 +3,7 @@
 use std::future::pending;
 use std::time::SystemTime;
 
+use super::notify::{self, PidFile};
 use super::serve::{Service, runtime};
 use crate::cli::MountArgs;
 use crate::config;
@@ -36,12 +37,18 @@ pub fn run(args: MountArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
         if args.read.allow_unauthenticated {
             log::warn!("--allow-unauthenticated: AES-CBC objects are read, and nothing authenticates their text");
         }
-        let service = Service::start(Fs::new(catalog, objects, look), &path, &options).await?;
+        let pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
+        let mut service = Service::start(Fs::new(catalog, objects, look), &path, &options).await?;
+        service.idle = args.idle_timeout;
         log::info!("{} is mounted on {}", options.source, path.display());
         if let Some(daemon) = daemon {
             daemon.ready()?;
         }
-        service.run(pending::<()>()).await
+        notify::manager("READY=1");
+        let result = service.run(pending::<()>()).await;
+        notify::manager("STOPPING=1");
+        drop(pid_file);
+        result
     });
     // Work that is still waiting for the network is not waited for.
     runtime.shutdown_background();

@@ -1,8 +1,9 @@
 //! Serving a mount until it is to end: signals, an unmount from outside, or the caller's own reason.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -11,6 +12,7 @@ use crate::err;
 use crate::error::{Kind, Result};
 use crate::fs::Fs;
 use crate::fuse::{MountOptions, Mounted, mount};
+use crate::logging;
 
 pub fn runtime() -> Result<Runtime> {
     Builder::new_multi_thread()
@@ -25,6 +27,9 @@ pub struct Service {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    user1: Signal,
+    /// Unmount when nobody has asked for anything for this long.
+    pub idle: Option<Duration>,
     fs: Arc<Fs>,
     mounted: Mounted,
 }
@@ -33,14 +38,14 @@ impl Service {
     pub async fn start(fs: Fs, path: &Path, options: &MountOptions) -> Result<Service> {
         let listen = |kind| signal(kind).map_err(|e| err!(Kind::Internal, "cannot listen for signals: {e}"));
         let (terminate, interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-        let hangup = listen(SignalKind::hangup())?;
+        let (hangup, user1) = (listen(SignalKind::hangup())?, listen(SignalKind::user_defined1())?);
         let fs = Arc::new(fs);
         let (path, options): (PathBuf, _) = (path.to_owned(), options.clone());
         let (for_mount, handle) = (Arc::clone(&fs), tokio::runtime::Handle::current());
         let mounted = tokio::task::spawn_blocking(move || mount(for_mount, &path, &options, handle))
             .await
             .map_err(|e| err!(Kind::Internal, "mounting failed: {e}"))??;
-        Ok(Service { terminate, interrupt, hangup, fs, mounted })
+        Ok(Service { terminate, interrupt, hangup, user1, idle: None, fs, mounted })
     }
 
     /// Serves until SIGTERM, SIGINT, an unmount from outside, or `until` says something; then unmounts.
@@ -52,6 +57,15 @@ impl Service {
                 _ = self.terminate.recv() => break None,
                 _ = self.interrupt.recv() => break None,
                 () = self.mounted.ended() => break None,
+                () = idle(&self.fs, self.idle) => {
+                    if self.mounted.release() {
+                        log::info!("nobody has used the mount for a while: unmounted");
+                        break None;
+                    }
+                    log::info!("idle, but in use: somebody's working directory, say");
+                    self.fs.touch();
+                }
+                _ = self.user1.recv() => logging::toggle(),
                 _ = self.hangup.recv() => {
                     log::info!("SIGHUP: listings are fetched again");
                     self.fs.catalog().expire_all();
@@ -60,5 +74,17 @@ impl Service {
         };
         self.mounted.unmount()?;
         Ok(outcome)
+    }
+}
+
+/// Returns when nobody has asked for anything for `most`.
+async fn idle(fs: &Fs, most: Option<Duration>) {
+    let Some(most) = most else { return pending().await };
+    loop {
+        match most.checked_sub(fs.idle()) {
+            None | Some(Duration::ZERO) => return,
+            // Whatever is asked meanwhile only makes it later.
+            Some(rest) => tokio::time::sleep(rest).await,
+        }
     }
 }

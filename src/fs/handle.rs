@@ -31,6 +31,10 @@ impl<T> Handles<T> {
         open.get(&handle).cloned().ok_or_else(|| err!(Kind::Invalid, "handle {handle} is not open"))
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     pub fn close(&self, handle: u64) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&handle);
     }

@@ -4,6 +4,7 @@
 //! up a listing; a file's size is asked of the store only when something asks for its attributes; a handle keeps the
 //! object version that it opened; a folder handle is a snapshot, so a refresh neither loses nor repeats an entry.
 
+mod activity;
 mod attr;
 mod children;
 mod handle;
@@ -15,9 +16,11 @@ mod xattr;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use activity::Activity;
 pub use attr::{Attr, Kind as NodeKind, Look, NAMES};
 use handle::Handles;
 pub use node::Ino;
@@ -43,6 +46,7 @@ pub struct Fs {
     pages: OnceLock<Arc<dyn Pages>>,
     files: Handles<OpenFile>,
     folders: Handles<Vec<DirEntry>>,
+    activity: Activity,
 }
 
 /// Stack and resource.
@@ -96,8 +100,8 @@ pub struct Totals {
 impl Fs {
     pub fn new(catalog: Catalog, objects: Objects, look: Look) -> Self {
         let nodes = Nodes::new(catalog.bucket());
-        let (walks, report, pages, files, folders) = Default::default();
-        Fs { catalog, objects, look, nodes, walks, report, pages, files, folders }
+        let (walks, report, pages, files, folders, activity) = Default::default();
+        Fs { catalog, objects, look, nodes, walks, report, pages, files, folders, activity }
     }
 
     /// Where every failure is told.
@@ -192,6 +196,7 @@ impl Fs {
     }
 
     pub fn releasedir(&self, handle: u64) {
+        self.activity.touch();
         self.folders.close(handle);
     }
 
@@ -232,6 +237,7 @@ impl Fs {
     }
 
     pub fn release(&self, handle: u64) {
+        self.activity.touch();
         self.files.close(handle);
     }
 
@@ -252,7 +258,18 @@ impl Fs {
         Totals { files, bytes }
     }
 
+    /// How long nobody has asked for anything; zero while something is open.
+    pub fn idle(&self) -> Duration {
+        if self.files.is_empty() && self.folders.is_empty() { self.activity.quiet_for() } else { Duration::ZERO }
+    }
+
+    /// As if somebody had asked for something just now.
+    pub fn touch(&self) {
+        self.activity.touch();
+    }
+
     fn node(&self, ino: Ino) -> Result<Arc<Node>> {
+        self.activity.touch();
         self.nodes.get(ino).ok_or_else(|| Error::new(Kind::Stale, "this inode is not known"))
     }
 

@@ -44,6 +44,10 @@ pub fn mount(fs: Arc<Fs>, path: &Path, options: &MountOptions, runtime: Handle) 
         MountOption::NoAtime,
         MountOption::DefaultPermissions,
     ];
+    // Only then will fusermount3 stay behind to unmount when this process dies, however it dies.
+    if options.allow_other {
+        config.mount_options.push(MountOption::AutoUnmount);
+    }
     config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
     config.n_threads = Some(options.threads.max(1));
     let adapter = adapter::Adapter::new(Arc::clone(&fs), runtime);
@@ -75,6 +79,11 @@ impl Mounted {
     /// Unmounts. A mount in use is taken out of the tree at once; its readers end with this process.
     pub fn unmount(self) -> Result<()> {
         self.detach()
+    }
+
+    /// Unmounts unless somebody uses it, if only as a working directory; false then.
+    pub fn release(&self) -> bool {
+        mountpoint::release(&self.path).is_ok()
     }
 
     fn detach(&self) -> Result<()> {

@@ -103,11 +103,22 @@ fn c_path(path: &Path) -> io::Result<CString> {
 
 /// Takes the mount out of the tree even while it is in use (`umount -l`).
 pub fn detach(path: &Path) -> io::Result<()> {
-    if sys::umount_lazily(&c_path(path)?).is_ok() {
-        return Ok(());
+    umount(path, true)
+}
+
+/// Unmounts if nobody uses it: not even as a working directory.
+pub fn release(path: &Path) -> io::Result<()> {
+    umount(path, false)
+}
+
+fn umount(path: &Path, lazily: bool) -> io::Result<()> {
+    match sys::umount(&c_path(path)?, lazily) {
+        // Only root may unmount; for everybody else there is the setuid helper.
+        Err(e) if e.raw_os_error() == Some(libc::EPERM) || lazily => {}
+        done => return done,
     }
-    // Only root may unmount; for everybody else there is the setuid helper.
-    let status = Command::new("fusermount3").args(["-u", "-q", "-z", "--"]).arg(path).stdin(Stdio::null()).status()?;
+    let how: &[&str] = if lazily { &["-u", "-q", "-z", "--"] } else { &["-u", "-q", "--"] };
+    let status = Command::new("fusermount3").args(how).arg(path).stdin(Stdio::null()).status()?;
     if status.success() { Ok(()) } else { Err(io::Error::other(format!("fusermount3 ended with {status}"))) }
 }
 

@@ -4,10 +4,11 @@ use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
 
-/// umount2(2) with `MNT_DETACH`.
-pub fn umount_lazily(path: &CStr) -> io::Result<()> {
+/// umount2(2); lazily: with `MNT_DETACH`.
+pub fn umount(path: &CStr, lazily: bool) -> io::Result<()> {
+    let detach = if lazily { libc::MNT_DETACH } else { 0 };
     // SAFETY: `path` is a NUL-terminated string that outlives the call; the kernel only reads it.
-    let result = unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) };
+    let result = unsafe { libc::umount2(path.as_ptr(), detach | libc::UMOUNT_NOFOLLOW) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
