@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::catalog::Catalog;
 use crate::catalog::select::{Selection, SelectionArgs};
 use crate::cli::{KeyArgs, ReadArgs, SelectArgs, SizesArg, StoreArgs, VerifyArg};
+use crate::daemon;
 use crate::envelope::Keyring;
 use crate::err;
 use crate::error::{Kind, Result, escape};
@@ -94,6 +95,7 @@ pub fn keyring(args: KeyArgs, env: Option<EnvKeys>) -> Result<Keyring> {
     if ring.is_empty() {
         return Err(err!(Kind::Config, "no decryption key was given: {SAFE_WAYS}"));
     }
+    ring.each_secret(daemon::lock);
     Ok(ring)
 }
 

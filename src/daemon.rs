@@ -72,6 +72,14 @@ pub fn harden() {
     }
 }
 
+/// Keeps a secret out of swap and out of core dumps. As far as the limits go (RLIMIT_MEMLOCK): a refusal is no error.
+pub fn lock(secret: &[u8]) {
+    // SAFETY: mlock takes a range of addresses, reads nothing and changes nothing in it.
+    if unsafe { libc::mlock(secret.as_ptr().cast(), secret.len()) } != 0 {
+        log::info!("a key could not be locked into memory: {}", io::Error::last_os_error());
+    }
+}
+
 /// Has the allocator give memory back: text comes and goes in pieces of a mebibyte on many threads, and glibc's own
 /// defaults would keep half as much again in its arenas.
 pub fn tame_allocator() {

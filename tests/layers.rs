@@ -25,7 +25,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("logging", &["error"]),
     ("keysource", &["envelope", "error"]),
     ("demo", &["store", "key", "envelope", "error"]),
-    ("config", &["cli", "catalog", "object", "store", "envelope", "keysource", "error"]),
+    ("config", &["cli", "catalog", "daemon", "object", "store", "envelope", "keysource", "error"]),
     ("lib", &[]),
     ("main", &["cli", "cmd", "daemon", "keysource", "logging", "error"]),
 ];
@@ -35,10 +35,10 @@ const HOMES: [(&str, &str); 2] = [("aws_", "src/store/s3/"), ("fuser", "src/fuse
 
 /// The only files with `unsafe`, and what for.
 const UNSAFE: [(&str, &str); 4] = [
-    ("src/daemon.rs", "fork, setsid, dup2, waitpid, rlimits, prctl, user ids: std has none of them"),
+    ("src/daemon.rs", "fork, setsid, dup2, waitpid, rlimits, prctl, mlock, user ids: std has none of them"),
     ("src/fuse/sys.rs", "umount2 and statfs: no crate of ours wraps them"),
     ("src/gunzip/raw.rs", "the zlib API of libz-rs-sys is C-shaped; flate2 lacks three of its calls"),
-    ("src/keysource/process.rs", "removing an environment variable, and geteuid"),
+    ("src/keysource/process.rs", "removing an environment variable and wiping it, and geteuid"),
 ];
 
 const LONGEST: usize = 400;

@@ -21,6 +21,8 @@ mod property;
 mod refusals;
 #[path = "mount/requests.rs"]
 mod requests;
+#[path = "mount/secrets.rs"]
+mod secrets;
 #[path = "mount/service.rs"]
 mod service;
 #[path = "mount/sizes.rs"]

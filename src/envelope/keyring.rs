@@ -92,6 +92,11 @@ impl Keyring {
         self.0.keys().map(String::as_str)
     }
 
+    /// The memory of each key, to have it locked.
+    pub fn each_secret(&self, mut see: impl FnMut(&[u8])) {
+        self.0.values().for_each(|key| see(&key.0));
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -2,10 +2,11 @@
 //!
 //! Invariant: all `unsafe` for key sources is here, and each block says why it holds.
 
+use std::ffi::CString;
 use std::fmt;
 use std::os::unix::ffi::OsStringExt;
 
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::err;
 use crate::error::{Kind, Result};
@@ -22,8 +23,8 @@ impl fmt::Debug for EnvKeys {
     }
 }
 
-/// Takes [`KEYS_VARIABLE`] out of the environment, so that no child process and no later code sees it. The kernel's copy
-/// in `/proc/PID/environ` stays.
+/// Takes [`KEYS_VARIABLE`] out of the environment, so that no child process and no later code sees it, and wipes it where
+/// `/proc/PID/environ` shows it.
 ///
 /// Call it first in `main`: once there is a second thread it is refused ([`Kind::Internal`]), if the variable is set.
 pub fn take_env_keys() -> Result<Option<EnvKeys>> {
@@ -35,9 +36,17 @@ pub fn take_env_keys() -> Result<Option<EnvKeys>> {
     if !matches!(threads, Ok(1)) {
         return Err(err!(Kind::Internal, "{KEYS_VARIABLE} cannot be taken: not the only thread, or no /proc"));
     }
+    let name = CString::new(KEYS_VARIABLE).unwrap_or_default();
     // SAFETY: nothing else can read or change the environment meanwhile: the kernel counts one thread, which is this one,
-    // and it starts none before the call returns.
-    unsafe { std::env::remove_var(KEYS_VARIABLE) };
+    // and it starts none before the block ends. What getenv returns is a NUL-terminated string in this process's own
+    // writable memory (the block that exec laid out), and it keeps its length.
+    unsafe {
+        let text = libc::getenv(name.as_ptr());
+        if !text.is_null() {
+            std::slice::from_raw_parts_mut(text.cast::<u8>(), libc::strlen(text)).zeroize();
+        }
+        std::env::remove_var(KEYS_VARIABLE);
+    }
     Ok(Some(keys))
 }
 
