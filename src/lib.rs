@@ -10,6 +10,7 @@
 //! Arrows point down only (a test asserts it): `main → cmd → {config, fuse} → fs → {catalog, object} →
 //! {store, key, envelope, gunzip}`. The last four import nothing of ours but `error`.
 
+pub mod audit;
 pub mod catalog;
 pub mod cli;
 pub mod cmd;
