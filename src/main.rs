@@ -41,5 +41,9 @@ fn run(cli: Cli, env_keys: Result<Option<keysource::EnvKeys>, Error>) -> Result<
             logging::start(cli.verbose, None)?;
             cmd::demo::run(args)
         }
+        Command::Doctor(args) => {
+            logging::start(cli.verbose, None)?;
+            cmd::doctor::run(*args, env_keys)
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! decided in `config`.
 
 mod demo;
+mod doctor;
 mod mount;
 mod shared;
 mod values;
@@ -9,6 +10,7 @@ mod values;
 use clap::{ArgAction, Parser, Subcommand};
 
 pub use demo::DemoArgs;
+pub use doctor::{DoctorArgs, ReportFormat};
 pub use mount::MountArgs;
 pub use shared::{KeyArgs, ReadArgs, SelectArgs, SizesArg, StoreArgs, VerifyArg};
 
@@ -50,6 +52,14 @@ pub enum Command {
   logarchivefs demo
   logarchivefs demo --run 'grep -rc ERROR . | head'")]
     Demo(DemoArgs),
+
+    /// Check credentials, bucket, policies, keys and this machine, read-only, and say what to do
+    #[command(after_help = "Examples:
+  logarchivefs doctor my-bucket --key-file ~/.config/logarchivefs/keys
+  logarchivefs doctor                              # this machine only
+  logarchivefs doctor my-bucket --format json | jq '.checks[] | select(.status != \"ok\")'
+  logarchivefs doctor --print-iam-policy my-bucket")]
+    Doctor(Box<DoctorArgs>),
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! One command a file. Each takes what was typed and returns an exit code, or the error that ends the program.
 
 pub mod demo;
+pub mod doctor;
 pub mod mount;
 mod serve;
