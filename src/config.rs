@@ -60,15 +60,7 @@ pub async fn store(bucket: &str, args: &StoreArgs) -> Result<Arc<dyn Store>> {
     let store: Arc<dyn Store> = match Place::parse(bucket)? {
         Place::Dir(path) => Arc::new(DirStore::open(&path, "")?),
         Place::S3 { bucket, prefix } => {
-            let mut options = S3Options::new(bucket);
-            options.prefix = prefix;
-            options.region = args.region.clone();
-            options.endpoint_url = args.endpoint_url.clone();
-            options.profile = args.profile.clone();
-            options.allow_http = args.allow_http;
-            // Half of what a call may take: a body that drips gets a second attempt.
-            options.request_deadline = args.request_deadline / 2;
-            Arc::new(Retry::new(S3Store::open(options).await?, args.request_deadline))
+            Arc::new(Retry::new(S3Store::open(s3(bucket, prefix, args)).await?, args.request_deadline))
         }
     };
     store.check().await.map_err(|e| match e.kind() {
@@ -79,10 +71,32 @@ pub async fn store(bucket: &str, args: &StoreArgs) -> Result<Arc<dyn Store>> {
     Ok(store)
 }
 
+pub fn s3(bucket: String, prefix: String, args: &StoreArgs) -> S3Options {
+    let mut options = S3Options::new(bucket);
+    options.prefix = prefix;
+    options.region = args.region.clone();
+    options.endpoint_url = args.endpoint_url.clone();
+    options.profile = args.profile.clone();
+    options.allow_http = args.allow_http;
+    // Half of what a call may take: a body that drips gets a second attempt.
+    options.request_deadline = args.request_deadline / 2;
+    options
+}
+
+const SAFE_WAYS: &str = "use --key-file FILE (one base64 key a line, mode 0600), --key-command COMMAND, \
+                         --key-file - (standard input) or the environment variable LOGARCHIVEFS_KEYS";
+
 /// Reads the keys from every source. None at all is an error: nothing could be read.
 pub fn keyring(args: KeyArgs, env: Option<EnvKeys>) -> Result<Keyring> {
-    const SAFE_WAYS: &str = "use --key-file FILE (one base64 key a line, mode 0600), --key-command COMMAND, \
-                             --key-file - (standard input) or the environment variable LOGARCHIVEFS_KEYS";
+    let ring = keys(args, env)?;
+    if ring.is_empty() {
+        return Err(err!(Kind::Config, "no decryption key was given: {SAFE_WAYS}"));
+    }
+    Ok(ring)
+}
+
+/// The same, for commands that do something without keys too.
+pub fn keys(args: KeyArgs, env: Option<EnvKeys>) -> Result<Keyring> {
     if !args.decryption_keys.is_empty() {
         return Err(err!(
             Kind::Usage,
@@ -92,9 +106,6 @@ pub fn keyring(args: KeyArgs, env: Option<EnvKeys>) -> Result<Keyring> {
     let sources =
         KeySources { files: args.key_file, command: args.key_command, insecure_key_file: args.insecure_key_file, env };
     let ring = sources.load()?;
-    if ring.is_empty() {
-        return Err(err!(Kind::Config, "no decryption key was given: {SAFE_WAYS}"));
-    }
     ring.each_secret(daemon::lock);
     Ok(ring)
 }

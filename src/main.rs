@@ -43,18 +43,19 @@ fn start(args: Vec<OsString>, env_keys: Result<Option<keysource::EnvKeys>, Error
 
 fn run(cli: Cli, env_keys: Result<Option<keysource::EnvKeys>, Error>) -> Result<u8, Error> {
     let env_keys = env_keys?;
-    match cli.command {
+    match &cli.command {
         Command::Mount(args) => {
             let format = match args.log_format {
                 LogFormatArg::Text => logging::Format::Text,
                 LogFormatArg::Json => logging::Format::Json,
             };
             logging::start(cli.verbose, format, args.log_file.as_deref())?;
-            cmd::mount::run(*args, env_keys)
         }
-        Command::Demo(args) => {
-            logging::start(cli.verbose, logging::Format::Text, None)?;
-            cmd::demo::run(args)
-        }
+        _ => logging::start(cli.verbose, logging::Format::Text, None)?,
+    }
+    match cli.command {
+        Command::Demo(args) => cmd::demo::run(args),
+        Command::Doctor(args) => cmd::doctor::run(*args, env_keys),
+        Command::Mount(args) => cmd::mount::run(*args, env_keys),
     }
 }

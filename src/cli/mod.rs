@@ -2,6 +2,7 @@
 //! decided in `config`.
 
 mod demo;
+mod doctor;
 pub mod helper;
 mod mount;
 mod shared;
@@ -10,6 +11,7 @@ mod values;
 use clap::{ArgAction, Parser, Subcommand};
 
 pub use demo::DemoArgs;
+pub use doctor::{DoctorArgs, ReportFormat};
 pub use mount::{LogFormatArg, MountArgs};
 pub use shared::{KeyArgs, ReadArgs, SelectArgs, SizesArg, StoreArgs, VerifyArg};
 
@@ -51,6 +53,14 @@ pub enum Command {
   logarchivefs demo
   logarchivefs demo --run 'grep -rc ERROR . | head'")]
     Demo(DemoArgs),
+
+    /// Check credentials, bucket, policies, keys and this machine, read-only, and say what to do
+    #[command(after_help = "Examples:
+  logarchivefs doctor my-bucket --key-file ~/.config/logarchivefs/keys
+  logarchivefs doctor                              # this machine only
+  logarchivefs doctor my-bucket --format json | jq '.checks[] | select(.status != \"ok\")'
+  logarchivefs doctor --print-iam-policy my-bucket")]
+    Doctor(Box<DoctorArgs>),
 }
 
 #[cfg(test)]

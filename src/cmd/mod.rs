@@ -2,6 +2,7 @@
 
 mod archive;
 pub mod demo;
+pub mod doctor;
 pub mod mount;
 mod notify;
 mod out;

@@ -43,7 +43,7 @@ pub use pages::{Listing, Pages, list_all};
 pub use part::Part;
 pub use range::{ByteRange, MOST_WHOLE};
 pub use retry::Retry;
-pub use s3::{S3Options, S3Store, StaticCredentials};
+pub use s3::{Front, Identity, Probe, Refusal, S3Options, S3Store, StaticCredentials, Why};
 
 /// Seconds since 1970 (UTC) and nanoseconds.
 pub type Timestamp = (i64, u32);

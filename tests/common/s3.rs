@@ -94,6 +94,8 @@ pub(crate) struct State {
     latency: Mutex<Duration>,
     counter: Mutex<u64>,
     unversioned: Mutex<bool>,
+    /// The bucket policy.
+    policy: Mutex<Option<String>>,
 }
 
 impl State {
@@ -210,6 +212,10 @@ impl Server {
         *self.state.unversioned.lock().unwrap() = true;
     }
 
+    pub fn set_policy(&self, policy: impl Into<String>) {
+        *self.state.policy.lock().unwrap() = Some(policy.into());
+    }
+
     pub fn set_hook(&self, hook: impl Fn(&Seen) -> Option<Reply> + Send + Sync + 'static) {
         *self.state.hook.lock().unwrap() = Some(Arc::new(hook));
     }
@@ -261,7 +267,7 @@ async fn answer(req: Request<Incoming>, s3: S3Service, state: Arc<State>) -> Res
     }
     let hook = state.hook.lock().unwrap().clone();
     let reply = match hook.and_then(|hook| hook(&seen)) {
-        None if region.is_some_and(|r| r != REGION) => Some(wrong_region()),
+        None if region.is_some_and(|r| r != REGION) => Some(wrong_region(seen.method == "HEAD")),
         reply => reply,
     };
     if let Some(Reply::Canned { status, headers, body }) = reply {
@@ -296,10 +302,12 @@ async fn answer(req: Request<Incoming>, s3: S3Service, state: Arc<State>) -> Res
     Ok(Response::from_parts(head, Body::from(body)))
 }
 
-fn wrong_region() -> Reply {
+/// The answer to HEAD has no body, so S3 names the region in a header there.
+fn wrong_region(head: bool) -> Reply {
     let body = format!(
         "<Error><Code>AuthorizationHeaderMalformed</Code><Message>The authorization header is malformed; the region is \
          wrong</Message><Region>{REGION}</Region></Error>"
     );
-    Reply::Canned { status: 400, headers: vec![], body: body.into() }
+    let headers = if head { vec![("x-amz-bucket-region", REGION.to_owned())] } else { vec![] };
+    Reply::Canned { status: 400, headers, body: body.into() }
 }

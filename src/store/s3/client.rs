@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
-use aws_config::{AppName, BehaviorVersion, Region};
+use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{
     ConfigBag, Credentials, Intercept, RequestChecksumCalculation, ResponseChecksumValidation, RuntimeComponents,
@@ -17,6 +17,7 @@ use aws_smithy_runtime_api::client::interceptors::context::{
     AfterDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
 };
 use aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint;
+use aws_smithy_runtime_api::client::orchestrator::Metadata;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 
@@ -26,6 +27,16 @@ use crate::error::{Kind, Result, escape};
 
 /// Reads environment and profiles. Errors: `Config`.
 pub(super) async fn build(options: &S3Options) -> Result<Client> {
+    let shared = load(options).await?;
+    if shared.region().is_none() {
+        let hint = "set --region, AWS_REGION, or region in the profile (the bucket's region, for example us-east-1)";
+        return Err(err!(Kind::Config, "no AWS region is configured: {hint}"));
+    }
+    Ok(s3(&shared, options))
+}
+
+/// What environment, profiles and flags say; perhaps without a region. Errors: `Config`.
+pub(super) async fn load(options: &S3Options) -> Result<SdkConfig> {
     let bucket = &options.bucket;
     if bucket.is_empty() || bucket.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return Err(err!(Kind::Config, "\"{}\" is not the name of a bucket", escape(bucket.as_bytes())));
@@ -50,22 +61,14 @@ pub(super) async fn build(options: &S3Options) -> Result<Client> {
     if let Some(region) = region(options).await {
         loader = loader.region(region);
     }
-    let shared = loader.load().await;
-    if shared.region().is_none() {
-        let hint = "set --region, AWS_REGION, or region in the profile (the bucket's region, for example us-east-1)";
-        return Err(err!(Kind::Config, "no AWS region is configured: {hint}"));
-    }
+    Ok(loader.load().await)
+}
 
+pub(super) fn s3(shared: &SdkConfig, options: &S3Options) -> Client {
     // Set here and not in the loader, as they would hold for STS and SSO as well.
-    let mut config = aws_sdk_s3::config::Builder::from(&shared)
+    let mut config = aws_sdk_s3::config::Builder::from(shared)
         .retry_config(RetryConfig::disabled())
-        .timeout_config(
-            TimeoutConfig::builder()
-                .connect_timeout(Duration::from_secs(5))
-                .read_timeout(Duration::from_secs(10))
-                .operation_attempt_timeout(Duration::from_secs(15))
-                .build(),
-        )
+        .timeout_config(timeouts())
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
@@ -74,11 +77,30 @@ pub(super) async fn build(options: &S3Options) -> Result<Client> {
     if let Some(url) = &options.endpoint_url {
         config = config.endpoint_url(url);
     }
-    let elsewhere = options.endpoint_url.is_some()
-        || shared.endpoint_url().is_some()
-        || std::env::var_os("AWS_ENDPOINT_URL_S3").is_some();
-    config = config.force_path_style(options.force_path_style.unwrap_or(elsewhere));
-    Ok(Client::from_conf(config.build()))
+    config = config.force_path_style(options.force_path_style.unwrap_or(endpoint(shared, options).is_some()));
+    Client::from_conf(config.build())
+}
+
+/// Where one is configured, which is seldom Amazon's.
+pub(super) fn endpoint(shared: &SdkConfig, options: &S3Options) -> Option<String> {
+    let given = options.endpoint_url.clone().or_else(|| shared.endpoint_url().map(str::to_owned));
+    given.or_else(|| Some(std::env::var_os("AWS_ENDPOINT_URL_S3")?.to_string_lossy().into_owned()))
+}
+
+/// The service that says whose credentials these are.
+pub(super) fn sts(shared: &SdkConfig, options: &S3Options) -> aws_sdk_sts::Client {
+    let config = aws_sdk_sts::config::Builder::from(shared)
+        .timeout_config(timeouts())
+        .interceptor(NoPlainHttp { allowed: options.allow_http });
+    aws_sdk_sts::Client::from_conf(config.build())
+}
+
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(5))
+        .read_timeout(Duration::from_secs(10))
+        .operation_attempt_timeout(Duration::from_secs(15))
+        .build()
 }
 
 /// The region to set; `None` leaves it to the SDK, which also asks the instance metadata service.
@@ -125,13 +147,22 @@ impl Intercept for NoPlainHttp {
 }
 
 fn is_loopback(uri: &str) -> bool {
+    let host = host(uri);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+pub(super) fn is_amazon(uri: &str) -> bool {
+    let host = host(uri).to_ascii_lowercase();
+    [".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu"].iter().any(|domain| host.ends_with(domain))
+}
+
+fn host(uri: &str) -> &str {
     let authority = uri.split("//").nth(1).unwrap_or_default().split(['/', '?', '#']).next().unwrap_or_default();
     let host = authority.rsplit('@').next().unwrap_or_default();
-    let host = match host.strip_prefix('[').and_then(|h| h.split_once(']')) {
+    match host.strip_prefix('[').and_then(|h| h.split_once(']')) {
         Some((v6, _)) => v6,
         None => host.split(':').next().unwrap_or_default(),
-    };
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
 }
 
 /// The SDK parses what there is of a listing that was cut short; so look at its end.
@@ -148,10 +179,12 @@ impl Intercept for WholeListing {
         &self,
         context: &AfterDeserializationInterceptorContextRef<'_>,
         _: &RuntimeComponents,
-        _: &mut ConfigBag,
+        config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let response = context.response();
-        // Of successful answers, only those to listings are in memory here; bodies of objects are streams.
+        if config.load::<Metadata>().is_none_or(|operation| operation.name() != "ListObjectsV2") {
+            return Ok(());
+        }
         let Some(body) = response.body().bytes().filter(|_| response.status().is_success()) else { return Ok(()) };
         let body = body.trim_ascii();
         if body.ends_with(b"ListBucketResult>") {
@@ -176,6 +209,15 @@ mod tests {
         }
         for uri in ["http://localhost.example.com/", "http://127.0.0.1@evil/", "http://10.0.0.1", "http:///x", "x"] {
             assert!(!is_loopback(uri), "{uri}");
+        }
+    }
+    #[test]
+    fn amazon_is_told_from_others() {
+        for uri in ["https://s3.eu-central-1.amazonaws.com", "https://s3.cn-north-1.amazonaws.com.cn:443/x"] {
+            assert!(is_amazon(uri), "{uri}");
+        }
+        for uri in ["http://127.0.0.1:9000", "https://amazonaws.com.evil", "https://s3.example/.amazonaws.com", "x"] {
+            assert!(!is_amazon(uri), "{uri}");
         }
     }
 }

@@ -19,6 +19,8 @@ pub(super) enum Op {
     Get {
         pinned: bool,
     },
+    /// Something about the bucket itself, allowed by this IAM action.
+    Ask(&'static str),
 }
 
 /// Whether a second request can heal it at once.
@@ -67,7 +69,7 @@ where
 
 /// The SDK's catch-all: credentials, the endpoint's name, or an answer that is no HTTP. It shows in the text only, as the
 /// credentials' error type is not in the SDK's public interface; what is not recognised counts as the network's fault.
-fn local(text: String) -> Error {
+pub(super) fn local(text: String) -> Error {
     let lower = text.to_ascii_lowercase();
     let about = |words: &[&str]| words.iter().any(|w| lower.contains(w));
     if about(&["no credentials found", "no providers in chain"]) {
@@ -115,7 +117,7 @@ fn meaning(
     bucket: &str,
     region: impl Fn() -> Option<String>,
 ) -> (Kind, Again, String) {
-    let list = matches!(op, Op::List);
+    let list = matches!(op, Op::List | Op::Ask(_));
     let bucket = escape(bucket.as_bytes());
     let no = |kind, says: &str| (kind, Again::No, says.to_owned());
     match (code.unwrap_or_default(), status) {
@@ -124,6 +126,7 @@ fn meaning(
         }
         ("NoSuchKey", _) => no(Kind::NotFound, "no such object"),
         ("NoSuchVersion", _) => no(Kind::Stale, "this version of the object is gone"),
+        ("NoSuchBucketPolicy", _) => no(Kind::NotFound, "the bucket has no policy"),
         ("NoSuchBucket", _) => no(Kind::Config, &format!("there is no bucket {bucket}")),
         ("PreconditionFailed", _) | (_, 412) => no(Kind::Stale, "the object was replaced"),
         ("PermanentRedirect" | "AuthorizationHeaderMalformed" | "IncorrectEndpoint", _) | (_, 301) => {
@@ -147,8 +150,10 @@ fn meaning(
         (_, 429 | 408 | 307) | ("RequestTimeout" | "SlowDown" | "InternalError" | "ServiceUnavailable", _) => {
             no(Kind::Storage, "S3 cannot answer now")
         }
+        ("NotImplemented", _) | (_, 501) => no(Kind::Config, "the server does not know this request"),
         (_, 500..) => no(Kind::Storage, "S3 cannot answer now"),
         (_, 200..=299) => no(Kind::Storage, "the answer is not understood. Not S3: a proxy or a sign-in page?"),
+        (_, 403) if let Op::Ask(action) = op => no(Kind::AccessDenied, &format!("{action} is not allowed")),
         (_, 403) if list => no(Kind::AccessDenied, &format!("listing bucket {bucket} is not allowed (s3:ListBucket)")),
         (_, 403) => no(Kind::AccessDenied, "reading the object is not allowed (s3:GetObject, kms:Decrypt)"),
         (_, 405) if matches!(op, Op::Get { pinned: true }) => no(Kind::Stale, "this version of the object is gone"),
@@ -160,7 +165,7 @@ fn meaning(
 }
 
 /// The region that a refusal names.
-fn region(raw: &HttpResponse) -> Option<String> {
+pub(super) fn region(raw: &HttpResponse) -> Option<String> {
     let element = || {
         let body = std::str::from_utf8(raw.body().bytes()?).ok()?;
         Some(body.split_once("<Region>")?.1.split_once("</Region>")?.0)
@@ -236,6 +241,10 @@ mod tests {
             (429, "Whatever", get, Kind::Storage),
             (400, "", get, Kind::Storage),
             (200, "", Op::List, Kind::Storage),
+            (403, "AccessDenied", Op::Ask("s3:GetBucketPolicy"), Kind::AccessDenied),
+            (404, "NoSuchBucketPolicy", Op::Ask("s3:GetBucketPolicy"), Kind::NotFound),
+            (404, "NoSuchBucket", Op::Ask("s3:GetBucketPolicy"), Kind::Config),
+            (501, "NotImplemented", Op::Ask("s3:GetBucketPolicy"), Kind::Config),
         ] {
             assert_eq!(kind(status, code, op), want, "{status} {code}");
         }

@@ -11,6 +11,7 @@
 
 mod client;
 mod error;
+mod probe;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,6 +33,7 @@ use super::{ByteRange, Entry, GetRequest, ListRequest, Object, Page, Part, Store
 use crate::err;
 use crate::error::{Error, Kind, Result};
 use error::{Again, Failure, Op};
+pub use probe::{Front, Identity, Probe, Refusal, Why};
 
 /// No piece of a body for so long: the connection is dead.
 const STALL: Duration = Duration::from_secs(10);

@@ -74,6 +74,27 @@ impl S3 for Memory {
         Ok(S3Response::new(GetBucketLocationOutput { location_constraint }))
     }
 
+    async fn get_bucket_versioning(
+        &self,
+        req: S3Request<GetBucketVersioningInput>,
+    ) -> S3Result<S3Response<GetBucketVersioningOutput>> {
+        same_bucket(&req.input.bucket)?;
+        let versioned = !*self.0.unversioned.lock().unwrap();
+        let status = versioned.then(|| BucketVersioningStatus::from_static(BucketVersioningStatus::ENABLED));
+        Ok(S3Response::new(GetBucketVersioningOutput { status, ..Default::default() }))
+    }
+
+    async fn get_bucket_policy(
+        &self,
+        req: S3Request<GetBucketPolicyInput>,
+    ) -> S3Result<S3Response<GetBucketPolicyOutput>> {
+        same_bucket(&req.input.bucket)?;
+        match self.0.policy.lock().unwrap().clone() {
+            None => Err(s3_error!(NoSuchBucketPolicy, "The bucket policy does not exist")),
+            policy => Ok(S3Response::new(GetBucketPolicyOutput { policy })),
+        }
+    }
+
     async fn list_objects_v2(&self, req: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {
         let input = req.input;
         same_bucket(&input.bucket)?;
