@@ -37,9 +37,15 @@ fn run(cli: Cli, env_keys: Result<Option<keysource::EnvKeys>, Error>) -> Result<
             logging::start(cli.verbose, args.log_file.as_deref())?;
             cmd::mount::run(*args, env_keys)
         }
+        Command::Find(args) => {
+            logging::start(cli.verbose, None)?;
+            cmd::find::run(*args)
+        }
         Command::Demo(args) => {
             logging::start(cli.verbose, None)?;
             cmd::demo::run(args)
         }
+        Command::Completions(args) => cmd::completions::run(&args),
+        Command::Man(args) => cmd::man::run(&args),
     }
 }
