@@ -211,7 +211,7 @@ impl Inner {
         let known = all.insert(place.into(), left_out.clone());
         if left_out.count > 0 && known.as_ref() != Some(left_out) {
             log::warn!(
-                "{} keys below {:?} are no log archives and are left out: {}{}",
+                "{} keys below {:?} are no log archives and are left out: {}{}; `logarchivefs doctor` names them all",
                 left_out.count,
                 crate::error::escape(place.as_bytes()),
                 left_out.examples.join(", "),

@@ -10,7 +10,8 @@ pub struct DemoArgs {
     #[arg(value_name = "MOUNTPOINT")]
     pub mountpoint: Option<PathBuf>,
 
-    /// Run COMMAND with `sh -c` in the mounted folder, unmount, and exit with its status
+    /// Run COMMAND with `sh -c` in the mounted folder, unmount, and exit with its status [default: serve until
+    /// Ctrl-C]
     #[arg(long, value_name = "COMMAND")]
     pub run: Option<String>,
 }

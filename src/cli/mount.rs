@@ -23,6 +23,7 @@ pub struct MountArgs {
     pub daemon: bool,
 
     /// Append the log to this file (made with mode 0600); with --daemon there is no other place for it
+    /// [default: standard error]
     #[arg(long, value_name = "FILE", help_heading = "Mount")]
     pub log_file: Option<PathBuf>,
 

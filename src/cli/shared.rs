@@ -14,11 +14,11 @@ pub struct StoreArgs {
     #[arg(long, value_name = "REGION")]
     pub region: Option<String>,
 
-    /// URL of an S3-compatible server; path-style requests
+    /// URL of an S3-compatible server; path-style requests [default: from the AWS configuration]
     #[arg(long, value_name = "URL")]
     pub endpoint_url: Option<String>,
 
-    /// Profile of the AWS configuration, SSO profiles included
+    /// Profile of the AWS configuration, SSO profiles included [default: AWS_PROFILE, else `default`]
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
 
@@ -35,10 +35,11 @@ pub struct StoreArgs {
 #[command(next_help_heading = "Keys")]
 pub struct KeyArgs {
     /// File with one base64 key a line, `#` comments; `-` for standard input; may be repeated
+    /// [default: LOGARCHIVEFS_KEYS]
     #[arg(long, value_name = "FILE")]
     pub key_file: Vec<PathBuf>,
 
-    /// Command whose output is like a key file
+    /// Command whose output is like a key file [default: none]
     #[arg(long, value_name = "COMMAND")]
     pub key_command: Option<String>,
 
@@ -52,7 +53,7 @@ pub struct KeyArgs {
 }
 
 #[derive(Debug, Default, Args)]
-#[command(next_help_heading = "Selection (all given ones must hold)")]
+#[command(next_help_heading = "Selection (all given ones must hold; default: everything)")]
 pub struct SelectArgs {
     /// Only this stack; may be repeated
     #[arg(long, value_name = "NAME")]

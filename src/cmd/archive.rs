@@ -38,11 +38,15 @@ impl Archive {
 
     /// The selected logs below these paths, one after the other; without paths, all.
     pub fn selected<'a>(&'a self, paths: &'a [String]) -> BoxStream<'a, Result<Vec<Selected>>> {
-        if paths.is_empty() {
-            return self.catalog.walk().boxed();
-        }
-        stream::iter(paths).then(|path| self.catalog.named(path)).boxed()
+        selected(&self.catalog, paths)
     }
+}
+
+pub fn selected<'a>(catalog: &'a Catalog, paths: &'a [String]) -> BoxStream<'a, Result<Vec<Selected>>> {
+    if paths.is_empty() {
+        return catalog.walk().boxed();
+    }
+    stream::iter(paths).then(|path| catalog.named(path)).boxed()
 }
 
 pub fn listed(selected: &Selected) -> Listed {

@@ -1,0 +1,125 @@
+//! Completions and manual pages are what the programs that read them accept; colour is for terminals.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::FromRawFd;
+use std::process::{Command, Output, Stdio};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_logarchivefs");
+
+fn ours(args: &[&str]) -> Output {
+    Command::new(PROGRAM).args(args).output().unwrap()
+}
+
+/// `false`, visibly, where there is no such program.
+fn installed(name: &str) -> bool {
+    let found = Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    if !found {
+        eprintln!("SKIPPED: no {name} here");
+    }
+    found
+}
+
+#[test]
+fn shells_accept_their_completions() {
+    for (shell, check) in [("bash", "-n"), ("zsh", "-n"), ("fish", "--no-execute")] {
+        let made = ours(&["completions", shell]);
+        assert!(made.status.success());
+        let script = String::from_utf8(made.stdout).unwrap();
+        for word in ["find", "string-matches", "request-deadline", "summary"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+        assert!(!script.contains("c2VjcmV0"));
+        if !installed(shell) {
+            continue;
+        }
+        let mut reader = Command::new(shell).arg(check).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        reader.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+        let said = reader.wait_with_output().unwrap();
+        assert!(said.status.success() && said.stderr.is_empty(), "{shell}: {}", String::from_utf8_lossy(&said.stderr));
+    }
+}
+
+/// Not only the syntax: bash completes with it.
+#[test]
+fn bash_completes() {
+    if !installed("bash") {
+        return;
+    }
+    let script = "eval \"$(\"$0\" completions bash)\"\n\
+                  COMP_WORDS=(logarchivefs find b --string-) COMP_CWORD=3\n\
+                  _logarchivefs logarchivefs --string- b; echo \"${COMPREPLY[@]}\"";
+    let said = Command::new("bash").args(["-c", script, PROGRAM]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&said.stdout).trim(), "--string-matches", "{said:?}");
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("man1");
+    assert!(ours(&["man", "--out", out.to_str().unwrap()]).status.success());
+    let main = ours(&["man"]).stdout;
+    assert_eq!(std::fs::read(out.join("logarchivefs.1")).unwrap(), main);
+    let text = String::from_utf8(main).unwrap();
+    let pages: Vec<_> = std::fs::read_dir(&out).unwrap().map(|e| e.unwrap().path()).collect();
+    let commands: Vec<&str> =
+        text.lines().filter_map(|l| l.strip_prefix("logarchivefs\\-")?.strip_suffix("(1)")).collect();
+    assert!(commands.contains(&"find") && commands.contains(&"mount"), "{commands:?}");
+    assert_eq!(pages.len(), commands.len() + 1);
+    let groff = installed("groff");
+    for page in &pages {
+        let text = std::fs::read_to_string(page).unwrap();
+        assert!(text.contains(".SH EXAMPLES") && !text.contains("decryption\\-keys"), "{}", page.display());
+        if groff {
+            let said = Command::new("groff").args(["-man", "-ww", "-z", "-Tutf8"]).arg(page).output().unwrap();
+            assert!(said.status.success() && said.stderr.is_empty(), "{}: {said:?}", page.display());
+        }
+    }
+}
+
+/// What a program writes to a terminal.
+fn on_a_terminal(command: &mut Command) -> String {
+    let (mut master, mut slave) = (0, 0);
+    let null = std::ptr::null_mut();
+    // SAFETY: two valid pointers, and null where the defaults are wanted.
+    assert_eq!(unsafe { libc::openpty(&mut master, &mut slave, null, null.cast(), null.cast()) }, 0);
+    // SAFETY: both descriptors are ours, open, and owned by nobody else.
+    let (mut master, slave) = unsafe { (File::from_raw_fd(master), File::from_raw_fd(slave)) };
+    command.stdin(Stdio::null()).stdout(slave.try_clone().unwrap()).stderr(slave);
+    let mut child = command.env("TERM", "xterm").spawn().unwrap();
+    // The last copies of the terminal's other side, so that reading ends with the program.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut text = Vec::new();
+    // At its end a terminal is an error.
+    master.read_to_end(&mut text).ok();
+    child.wait().unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn colour_is_for_terminals_that_want_it() {
+    for args in [&["--help"][..], &["find", "b", "--start-dat", "x"], &["fnd"]] {
+        let piped = ours(args);
+        let piped = String::from_utf8([piped.stdout, piped.stderr].concat()).unwrap();
+        assert!(!piped.is_empty() && !piped.contains('\x1b'), "{piped}");
+        let command = || {
+            let mut command = Command::new(PROGRAM);
+            command.args(args).env_remove("NO_COLOR").env_remove("CLICOLOR").env_remove("CLICOLOR_FORCE");
+            command
+        };
+        assert!(on_a_terminal(&mut command()).contains('\x1b'), "{args:?}");
+        let plain = on_a_terminal(command().env("NO_COLOR", "1"));
+        assert!(!plain.is_empty() && !plain.contains('\x1b'), "{plain}");
+    }
+}
+
+/// A reader that has seen enough is no failure.
+#[test]
+fn a_closed_pipe_is_quiet() {
+    for args in [&["man"][..], &["completions", "zsh"], &["--help"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let said = Command::new(PROGRAM).args(args).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        assert!(said.status.success() && said.stderr.is_empty(), "{args:?}: {said:?}");
+    }
+}
