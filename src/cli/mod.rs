@@ -2,6 +2,7 @@
 //! decided in `config`.
 
 mod demo;
+mod download;
 mod mount;
 mod shared;
 mod values;
@@ -9,6 +10,7 @@ mod values;
 use clap::{ArgAction, Parser, Subcommand};
 
 pub use demo::DemoArgs;
+pub use download::DownloadArgs;
 pub use mount::MountArgs;
 pub use shared::{KeyArgs, ReadArgs, SelectArgs, SizesArg, StoreArgs, VerifyArg};
 
@@ -44,6 +46,18 @@ pub enum Command {
   grep -F 'ERROR' /mnt/logs/prod/apps-321/*/2022-08-24/*.json
   fusermount3 -u /mnt/logs")]
     Mount(Box<MountArgs>),
+
+    /// Copy logs into a folder: as text, gzipped, or as they are stored
+    #[command(
+        after_help = "A run that was broken off is resumed by the same command; what is finished is not fetched again.
+
+Examples:
+  logarchivefs download my-bucket --to logs --key-file keys --stack prod --start-date 2022-08-24
+  logarchivefs download my-bucket prod/apps-321/38d59273887f --to logs --key-file keys --gzip
+  logarchivefs download my-bucket --to /evidence/copy --sealed
+  logarchivefs mount file:///evidence/copy /mnt/logs --key-file keys"
+    )]
+    Download(Box<DownloadArgs>),
 
     /// Mount a made-up archive to try things on
     #[command(after_help = "Examples:

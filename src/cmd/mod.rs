@@ -2,6 +2,7 @@
 
 mod archive;
 pub mod demo;
+pub mod download;
 pub mod mount;
 mod out;
 mod progress;
