@@ -18,11 +18,11 @@ use crate::data::text;
 use crate::measure::{cores, median, percentile, ratio, row, time};
 use crate::mounted::Mounted;
 use crate::s3::Server;
-use crate::{engine, peers};
+use crate::{download, engine, peers};
 
 pub type Row = fn(&Setup);
 
-pub const ALL: [(&str, Row); 11] = [
+pub const ALL: [(&str, Row); 12] = [
     ("engine", engine::scans),
     ("reread", engine::reread),
     ("cat", cat),
@@ -34,6 +34,7 @@ pub const ALL: [(&str, Row); 11] = [
     ("small", small),
     ("readers", readers),
     ("peers", peers::gzip_tools),
+    ("download", download::download),
 ];
 
 pub struct Setup {
@@ -82,11 +83,11 @@ impl Setup {
         setup
     }
 
-    fn key_file(&self) -> PathBuf {
+    pub fn key_file(&self) -> PathBuf {
         self.folder.path().join("keys")
     }
 
-    fn put(&self, stack: &str, n: i64, body: Bytes, metadata: &[(String, String)]) {
+    pub fn put(&self, stack: &str, n: i64, body: Bytes, metadata: &[(String, String)]) {
         let key = LogKey {
             stack: stack.into(),
             key_sum: self.master.fingerprint(),
@@ -176,7 +177,7 @@ impl Drop for Setup {
 fn cat(setup: &Setup) {
     let (ours, limit, rss) = setup.cold_and_limit(&[]);
     row("cold `cat`, --verify full", ours, "in-process limit", ratio(ours, limit), "<= 1.35", rss);
-    if let Some(theirs) = peers::ruby(setup) {
+    if let Some(theirs) = peers::ruby(setup, true) {
         row(
             "cold `cat`, --verify full",
             ours,
@@ -329,7 +330,7 @@ pub fn forget_pages(file: &File) {
     unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
 }
 
-fn counter() -> impl FnMut(&mut [u8]) {
+pub fn counter() -> impl FnMut(&mut [u8]) {
     let mut n = 0u8;
     move |buf: &mut [u8]| buf.iter_mut().for_each(|b| (*b, n) = (n, n.wrapping_add(1)))
 }

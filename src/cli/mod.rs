@@ -20,7 +20,7 @@ pub use shared::{KeyArgs, ReadArgs, SelectArgs, SizesArg, StoreArgs, VerifyArg};
     version,
     about = "Read Aptible S3 log archives as plain files",
     long_about = "Mounts a bucket of Aptible S3 log archives as a read-only folder. Each file reads as the plain \
-                  Docker JSON it was before it was gzipped and encrypted. Nothing decrypted is written to disk.",
+                  Docker JSON it was before it was gzipped and encrypted. The mount writes nothing decrypted to disk.",
     after_help = "Exit codes: 0 ok, 1 some items failed, 2 usage, 3 configuration, credentials or keys, \
                   4 nothing matched, 5 integrity failure, 6 storage failure.",
     disable_help_subcommand = true,

@@ -78,7 +78,7 @@ fn vectors(args: &[&str], suffix: &str, sum: &str) {
             }
             let span = |at: &str| meta["parsed"][at].as_str();
             if let Some(last) = span("end").or(span("start")).or(span("uploaded_at")) {
-                let want = logarchivefs::key::Time::parse(last).unwrap().unix().0;
+                let want = logarchivefs::key::Time::parse_rfc3339(last).unwrap().unix().0;
                 assert_eq!(*mtime, want, "{name}");
             }
             assert_eq!((line["etag"].as_str(), line["version_id"].as_str()), (Some(&**etag), Some(&**version)));

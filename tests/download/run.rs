@@ -112,12 +112,12 @@ impl Place {
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(&folder).into_iter().flatten() {
                 let path = entry.unwrap().path();
-                let meta = fs::symlink_metadata(&path).unwrap();
+                // One that is being written may have its name, or be gone, by now.
+                let Ok(meta) = fs::symlink_metadata(&path) else { continue };
                 if meta.is_dir() {
                     folders.push(path);
                 } else if meta.is_file() && path.file_name().unwrap() != JOURNAL {
                     let name = path.strip_prefix(self.to()).unwrap().to_str().unwrap().to_owned();
-                    // One that is being written may be gone by now.
                     let content = fs::read(&path).unwrap_or_default();
                     found.insert(name, (meta.mtime(), sha256(&content)));
                 }

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::journal::{Journal, Line};
 use super::root::{Part, Root};
+use super::summary::Summary;
 use crate::err;
 use crate::error::{Error, Kind, Result};
 
@@ -37,9 +38,9 @@ pub struct Commits(mpsc::Sender<Finished>);
 
 impl Commits {
     /// Runs until the last clone is dropped.
-    pub fn start(root: Arc<Root>, journal: Journal) -> (Commits, JoinHandle<()>) {
+    pub fn start(root: Arc<Root>, journal: Journal, summary: Arc<Summary>) -> (Commits, JoinHandle<()>) {
         let (sender, receiver) = mpsc::channel(MOST);
-        (Commits(sender), tokio::spawn(run(root, journal, receiver)))
+        (Commits(sender), tokio::spawn(run(root, journal, summary, receiver)))
     }
 
     /// Writes the line and gives the parts their names.
@@ -51,12 +52,12 @@ impl Commits {
     }
 }
 
-async fn run(root: Arc<Root>, mut journal: Journal, mut receiver: mpsc::Receiver<Finished>) {
+async fn run(root: Arc<Root>, mut journal: Journal, summary: Arc<Summary>, mut receiver: mpsc::Receiver<Finished>) {
     let mut batch = Vec::new();
     while receiver.recv_many(&mut batch, MOST).await > 0 {
-        let (root, work) = (Arc::clone(&root), std::mem::take(&mut batch));
+        let (root, summary, work) = (Arc::clone(&root), Arc::clone(&summary), std::mem::take(&mut batch));
         let done = tokio::task::spawn_blocking(move || {
-            commit(&root, &mut journal, work);
+            commit(&root, &mut journal, &summary, work);
             journal
         });
         match done.await {
@@ -67,7 +68,7 @@ async fn run(root: Arc<Root>, mut journal: Journal, mut receiver: mpsc::Receiver
     }
 }
 
-fn commit(root: &Root, journal: &mut Journal, batch: Vec<Finished>) {
+fn commit(root: &Root, journal: &mut Journal, summary: &Summary, batch: Vec<Finished>) {
     let mut ready = Vec::with_capacity(batch.len());
     for finished in batch {
         match clear(root, &finished.files) {
@@ -80,11 +81,14 @@ fn commit(root: &Root, journal: &mut Journal, batch: Vec<Finished>) {
         return ready.into_iter().for_each(|finished| tell(finished.answer, Err(e.clone())));
     }
     for Finished { line, files, answer } in ready {
+        let (new, size) = (!files.parts.is_empty(), line.size);
         let mut placed = files.parts.into_iter().try_for_each(|(part, path)| part.place(&path));
         if placed.is_err() {
             // What stands at this path has nothing to do with the line.
             let void = Line { key: String::new(), ..line };
             placed = journal.append(root, std::iter::once(&void)).and(placed);
+        } else if new {
+            summary.wrote(size);
         }
         tell(answer, placed);
     }

@@ -67,6 +67,7 @@ struct Download {
     archive: Archive,
     /// Opens what is copied, if there is any key: from the sealed copy itself.
     copy: Option<Objects>,
+    gate: Gate,
     form: Form,
     force: bool,
     allow_instruction_files: bool,
@@ -75,7 +76,7 @@ struct Download {
     commits: Commits,
     tally: Tally,
     progress: Progress,
-    summary: Summary,
+    summary: Arc<Summary>,
 }
 
 /// A log that was fetched.
@@ -116,10 +117,13 @@ pub fn run(args: DownloadArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
         let archive = Archive::open(&args.bucket, &args.store, here, selection, &read).await?;
         let (root, file) = Root::open(&args.to, journal::NAME)?;
         let receipts = Receipts::read(&file)?;
-        let (commits, committer) = Commits::start(Arc::clone(&root), Journal::new(file)?);
+        let summary = Arc::new(Summary::default());
+        let (commits, committer) = Commits::start(Arc::clone(&root), Journal::new(file)?, Arc::clone(&summary));
         let copy = there.map(|keyring| open_copy(&root, &args.to, keyring, &read)).transpose()?;
+        let gate = Gate::new(archive.objects.shared().cpu.cores(), args.memory);
         let download = Download {
             archive,
+            gate,
             copy,
             form,
             force: args.force,
@@ -129,10 +133,9 @@ pub fn run(args: DownloadArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
             commits,
             tally: Tally::new(progress.clone()),
             progress,
-            summary: Summary::default(),
+            summary,
         };
-        let gate = Gate::new(download.archive.objects.shared().cpu.cores(), args.memory);
-        all(Arc::new(download), gate, &args.paths, committer).await
+        all(Arc::new(download), &args.paths, committer).await
     });
     // Parts that are being written are removed when that ends.
     runtime.shutdown_timeout(PATIENCE);
@@ -169,22 +172,22 @@ enum Cut {
     Halt(Error),
 }
 
-async fn all(
-    download: Arc<Download>,
-    gate: Gate,
-    paths: &[String],
-    committer: tokio::task::JoinHandle<()>,
-) -> Result<u8> {
+async fn all(download: Arc<Download>, paths: &[String], committer: tokio::task::JoinHandle<()>) -> Result<u8> {
     let listen = |kind| signal(kind).map_err(|e| err!(Kind::Internal, "cannot listen for signals: {e}"));
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
     let mut tasks = JoinSet::new();
     let cut = tokio::select! {
-        () = feed(&download, &gate, &mut tasks, paths) => None,
+        () = feed(&download, &mut tasks, paths) => None,
         _ = interrupt.recv() => Some(Cut::Signal(130)),
         _ = terminate.recv() => Some(Cut::Signal(143)),
         e = download.root.halted() => Some(Cut::Halt(e)),
     };
     tasks.shutdown().await;
+    let cut = match cut {
+        // The last file was the one that met it.
+        None if download.root.is_halted() => Some(Cut::Halt(download.root.halted().await)),
+        cut => cut,
+    };
     let Some(Download { root, commits, tally, progress, summary, .. }) = Arc::into_inner(download) else {
         return Err(err!(Kind::Internal, "a download goes on after its end"));
     };
@@ -210,7 +213,7 @@ async fn all(
 }
 
 /// Begins everything that is selected, and waits for it.
-async fn feed(download: &Arc<Download>, gate: &Gate, tasks: &mut JoinSet<()>, paths: &[String]) {
+async fn feed(download: &Arc<Download>, tasks: &mut JoinSet<()>, paths: &[String]) {
     let mut found = download.archive.selected(paths);
     // Several paths may lead to one file.
     let mut seen = HashSet::new();
@@ -227,7 +230,7 @@ async fn feed(download: &Arc<Download>, gate: &Gate, tasks: &mut JoinSet<()>, pa
             if paths.len() > 1 && !seen.insert(selected.item.key.to_string()) {
                 continue;
             }
-            let turn = match gate.turn(selected.item.size).await {
+            let turn = match download.gate.turn(selected.item.size).await {
                 Ok(turn) => turn,
                 Err(e) => return download.root.halt(e),
             };
@@ -250,7 +253,16 @@ async fn feed(download: &Arc<Download>, gate: &Gate, tasks: &mut JoinSet<()>, pa
 async fn one(download: Arc<Download>, selected: Selected, turn: OwnedSemaphorePermit) {
     match download.get(&selected, turn).await {
         Ok(()) => download.tally.ok(),
-        Err(e) => download.failed(&e),
+        Err(e) => {
+            // Is it this object that may not be read, or everything (credentials have expired)?
+            let store = &download.archive.store;
+            if e.kind() == Kind::AccessDenied
+                && let Err(all) = store.check().await
+            {
+                download.root.halt(err!(Kind::Config, "{}: {all}", store.describe()));
+            }
+            download.failed(&e);
+        }
     }
     download.progress.file();
 }
@@ -315,8 +327,10 @@ impl Download {
         let parts = std::iter::once((part, path)).chain(more).collect();
         drop(turn);
         self.commits.commit(line.clone(), Files { parts, replace: found != Found::Nothing }).await?;
-        self.summary.bytes.fetch_add(stat.size, Ordering::Relaxed);
-        self.summary.written.fetch_add(1, Ordering::Relaxed);
+        if self.form != Form::Sealed {
+            return Ok(());
+        }
+        let _turn = self.gate.turn(object.size).await?;
         self.look(&object, Some(line)).await
     }
 

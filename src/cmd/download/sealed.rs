@@ -13,6 +13,7 @@ use super::{Download, Got};
 use crate::envelope::Found;
 use crate::err;
 use crate::error::{Error, Kind, Result, escape};
+use crate::key::Time;
 use crate::object::Listed;
 use crate::object::head::SMALL;
 use crate::store::{ByteRange, GetRequest, NewObject, Object, Pin, object_paths};
@@ -51,6 +52,7 @@ pub async fn fetch(download: &Download, object: &Listed) -> Result<Got> {
 }
 
 async fn copy(download: &Download, object: &Listed) -> Result<Got> {
+    let body = Body { part: download.root.part()?, hash: Sha256::new(), size: 0 };
     let first = if object.size <= SMALL { ByteRange::Whole } else { ByteRange::Span(0..RUN.min(object.size)) };
     let pin = Pin::new(None, &object.etag);
     let mut head = download.archive.store.get(&GetRequest { key: object.key.clone(), pin, range: first }).await?;
@@ -62,7 +64,6 @@ async fn copy(download: &Download, object: &Listed) -> Result<Got> {
     }
     let bytes = std::mem::take(&mut head.bytes);
     let done = bytes.len() as u64;
-    let body = Body { part: download.root.part()?, hash: Sha256::new(), size: 0 };
     let mut body = write(download, body, bytes).await?;
     let rest = stream::iter((done..head.total).step_by(RUN as usize)).map(|from| {
         let range = from..(from + RUN).min(head.total);
@@ -104,6 +105,8 @@ fn describe(download: &Download, key: &str, head: &Object, body: &Body) -> Resul
     let sum: String = body.hash.clone().finalize().iter().map(|b| format!("{b:02x}")).collect();
     let mut part = download.root.part()?;
     part.write(&object.describe(body.size, &sum)?)?;
+    let (secs, nanos) = head.last_modified;
+    part.finish(Time::from_unix(secs, nanos).unwrap_or(Time::EPOCH))?;
     Ok((part, paths(key)?.1))
 }
 
@@ -129,6 +132,8 @@ async fn instruction(
     let body = Body { part: download.root.part()?, hash: Sha256::new(), size: 0 };
     let body = write(download, body, got.bytes.clone()).await?;
     let meta = describe(download, &key, &got, &body)?;
+    let (secs, nanos) = got.last_modified;
+    body.part.finish(Time::from_unix(secs, nanos).unwrap_or(Time::EPOCH))?;
     Ok(Some(((body.part, paths(&key)?.0), meta)))
 }
 

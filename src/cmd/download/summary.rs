@@ -8,8 +8,8 @@ use crate::cmd::tally::Tally;
 
 #[derive(Default)]
 pub struct Summary {
-    pub written: AtomicU64,
-    pub bytes: AtomicU64,
+    written: AtomicU64,
+    bytes: AtomicU64,
     pub skipped: AtomicU64,
     /// Copied, but not opened.
     pub unchecked: AtomicU64,
@@ -17,12 +17,18 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub fn print(self, folder: &str, tally: &Tally) {
+    /// A file of so many bytes has its name.
+    pub fn wrote(&self, size: u64) {
+        self.written.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(size, Ordering::Relaxed);
+    }
+
+    pub fn print(&self, folder: &str, tally: &Tally) {
         let (counts, count) = (tally.counts(), |n: &AtomicU64| n.load(Ordering::Relaxed));
-        if counts.ok + counts.failed == 0 {
+        let (written, skipped) = (count(&self.written), count(&self.skipped));
+        if written + skipped + counts.failed == 0 {
             return eprintln!("Nothing was downloaded.");
         }
-        let (written, skipped) = (count(&self.written), count(&self.skipped));
         let mut text = format!("{written} downloaded to {folder} ({})", HumanBytes(count(&self.bytes)));
         for (n, what) in [
             (skipped, "there already"),
