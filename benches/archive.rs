@@ -11,6 +11,8 @@ mod common;
 mod commands;
 #[path = "archive/data.rs"]
 mod data;
+#[path = "archive/download.rs"]
+mod download;
 #[path = "archive/engine.rs"]
 mod engine;
 #[path = "archive/measure.rs"]

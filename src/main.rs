@@ -57,6 +57,7 @@ fn run(cli: Cli, env_keys: Result<Option<keysource::EnvKeys>, Error>) -> Result<
         Command::Completions(args) => cmd::completions::run(&args),
         Command::Demo(args) => cmd::demo::run(args),
         Command::Doctor(args) => cmd::doctor::run(*args, env_keys),
+        Command::Download(args) => cmd::download::run(*args, env_keys),
         Command::Find(args) => cmd::find::run(*args),
         Command::Man(args) => cmd::man::run(&args),
         Command::Mount(args) => cmd::mount::run(*args, env_keys),

@@ -13,8 +13,8 @@ use crate::measure::{cores, median, percentile, ratio, row, time};
 use crate::rows::{Setup, cat_file, forget_pages, random_reads};
 use crate::s3;
 
-/// What people do today.
-pub fn ruby(setup: &Setup) -> Option<Duration> {
+/// What people do today: a whole process that fetches and decrypts, and `gzip -dc` after it if wanted.
+pub fn ruby(setup: &Setup, gunzip: bool) -> Option<Duration> {
     const SCRIPT: &str = r#"
 require 'aws-sdk-s3'
 s3 = Aws::S3::Client.new(endpoint: ENV['ENDPOINT'], region: ENV['REGION'], force_path_style: true,
@@ -42,8 +42,8 @@ crypt.get_object(bucket: ENV['BUCKET'], key: ENV['KEY'], response_target: ENV['O
                     .ok()?;
                 ruby.stdin.take()?.write_all(SCRIPT.as_bytes()).ok()?;
                 let fetched = ruby.wait().ok()?.success();
-                let gzip = Command::new("gzip").arg("-dc").arg(&out).stdout(Stdio::null()).status().ok()?.success();
-                (fetched && gzip).then_some(())
+                let unpack = || Command::new("gzip").arg("-dc").arg(&out).stdout(Stdio::null()).status();
+                (fetched && (!gunzip || unpack().ok()?.success())).then_some(())
             });
             ok.map(|()| took)
         })

@@ -18,11 +18,11 @@ use crate::data::text;
 use crate::measure::{cores, median, percentile, ratio, row, time};
 use crate::mounted::Mounted;
 use crate::s3::Server;
-use crate::{commands, engine, peers};
+use crate::{commands, download, engine, peers};
 
 pub type Row = fn(&Setup);
 
-pub const ALL: [(&str, Row); 12] = [
+pub const ALL: &[(&str, Row)] = &[
     ("engine", engine::scans),
     ("reread", engine::reread),
     ("cat", cat),
@@ -35,6 +35,7 @@ pub const ALL: [(&str, Row); 12] = [
     ("readers", readers),
     ("peers", peers::gzip_tools),
     ("find", commands::find),
+    ("download", download::download),
 ];
 
 pub struct Setup {
@@ -83,11 +84,11 @@ impl Setup {
         setup
     }
 
-    fn key_file(&self) -> PathBuf {
+    pub fn key_file(&self) -> PathBuf {
         self.folder.path().join("keys")
     }
 
-    fn put(&self, stack: &str, n: i64, body: Bytes, metadata: &[(String, String)]) {
+    pub fn put(&self, stack: &str, n: i64, body: Bytes, metadata: &[(String, String)]) {
         let key = LogKey {
             stack: stack.into(),
             key_sum: self.master.fingerprint(),
@@ -177,7 +178,7 @@ impl Drop for Setup {
 fn cat(setup: &Setup) {
     let (ours, limit, rss) = setup.cold_and_limit(&[]);
     row("cold `cat`, --verify full", ours, "in-process limit", ratio(ours, limit), "<= 1.35", rss);
-    if let Some(theirs) = peers::ruby(setup) {
+    if let Some(theirs) = peers::ruby(setup, true) {
         row(
             "cold `cat`, --verify full",
             ours,
@@ -330,7 +331,7 @@ pub fn forget_pages(file: &File) {
     unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
 }
 
-fn counter() -> impl FnMut(&mut [u8]) {
+pub fn counter() -> impl FnMut(&mut [u8]) {
     let mut n = 0u8;
     move |buf: &mut [u8]| buf.iter_mut().for_each(|b| (*b, n) = (n, n.wrapping_add(1)))
 }

@@ -18,7 +18,7 @@ pub struct DoctorArgs {
 
     /// How the findings are written
     #[arg(long, value_enum, default_value_t)]
-    pub format: ReportFormat,
+    pub format: TableFormat,
 
     /// The --memory that a mount is going to have
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = memory)]
@@ -39,7 +39,7 @@ pub struct DoctorArgs {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum ReportFormat {
+pub enum TableFormat {
     #[default]
     Text,
     Json,

@@ -3,6 +3,7 @@
 
 mod demo;
 mod doctor;
+mod download;
 mod find;
 pub mod helper;
 mod manual;
@@ -13,7 +14,8 @@ mod values;
 use clap::{ArgAction, Parser, Subcommand};
 
 pub use demo::DemoArgs;
-pub use doctor::{DoctorArgs, ReportFormat};
+pub use doctor::{DoctorArgs, TableFormat};
+pub use download::DownloadArgs;
 pub use find::{FindArgs, FindFormat};
 pub use manual::{CompletionsArgs, ManArgs, Shell};
 pub use mount::{LogFormatArg, MountArgs};
@@ -69,6 +71,18 @@ pub enum Command {
   logarchivefs find my-bucket --stack prod --format keys -0 | xargs -0 -n 1 echo
   logarchivefs find my-bucket --format json | jq -r 'select(.size > 1e8) | .path'")]
     Find(Box<FindArgs>),
+
+    /// Copy logs into a folder: as text, gzipped, or as they are stored
+    #[command(
+        after_help = "A run that was broken off is resumed by the same command; what is finished is not fetched again.
+
+Examples:
+  logarchivefs download my-bucket --to logs --key-file keys --stack prod --start-date 2022-08-24
+  logarchivefs download my-bucket prod/apps-321/38d59273887f --to logs --key-file keys --gzip
+  logarchivefs download my-bucket --to /evidence/copy --sealed
+  logarchivefs mount file:///evidence/copy /mnt/logs --key-file keys"
+    )]
+    Download(Box<DownloadArgs>),
 
     /// Mount a made-up archive to try things on
     #[command(after_help = "Examples:

@@ -4,6 +4,7 @@ mod archive;
 pub mod completions;
 pub mod demo;
 pub mod doctor;
+pub mod download;
 pub mod find;
 pub mod man;
 pub mod mount;

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::node::Ino;
 use crate::catalog::Item;
-use crate::key::{Span, Time};
+use crate::key::Time;
 use crate::object::Size;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,10 +85,7 @@ impl Look {
 
 /// The end of the span; else its start; else the upload.
 fn mtime(item: &Item) -> SystemTime {
-    let from_key = item.log_key().and_then(|log| match log.span {
-        Span::Range { start, end } => end.or(start),
-        Span::Uploaded(uploaded) => uploaded,
-    });
+    let from_key = item.log_key().and_then(|log| log.span.last());
     system_time(from_key.unwrap_or(item.modified))
 }
 

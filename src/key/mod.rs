@@ -90,6 +90,16 @@ pub enum Span {
     Uploaded(Option<Time>),
 }
 
+impl Span {
+    /// The last instant that the key tells: the modification time of its file.
+    pub fn last(&self) -> Option<Time> {
+        match *self {
+            Span::Range { start, end } => end.or(start),
+            Span::Uploaded(uploaded) => uploaded,
+        }
+    }
+}
+
 /// A parsed key. Every text in it is safe as a file name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogKey {

@@ -38,7 +38,7 @@ use bytes::Bytes;
 use crate::error::Result;
 
 pub use count::{Count, Counts};
-pub use dir::{DirStore, NewObject, write_object};
+pub use dir::{DirStore, NewObject, object_paths, write_object};
 pub use pages::{Listing, Pages, list_all};
 pub use part::Part;
 pub use range::{ByteRange, MOST_WHOLE};

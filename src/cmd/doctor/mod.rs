@@ -12,7 +12,7 @@ mod verdict;
 use std::io::{self, ErrorKind, Write};
 
 use super::serve::runtime;
-use crate::cli::{DoctorArgs, KeyArgs, ReportFormat};
+use crate::cli::{DoctorArgs, KeyArgs, TableFormat};
 use crate::config::{self, Place};
 use crate::envelope::Keyring;
 use crate::err;
@@ -36,8 +36,8 @@ pub fn run(mut args: DoctorArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
     checks.extend(findings);
     checks.extend(local::checks(args.memory));
     match args.format {
-        ReportFormat::Json => print(&report::json(args.bucket.as_deref(), &checks)?)?,
-        ReportFormat::Text => {
+        TableFormat::Json => print(&report::json(args.bucket.as_deref(), &checks)?)?,
+        TableFormat::Text => {
             print(&report::text(&checks))?;
             eprintln!("{}", report::summary(&checks));
         }

@@ -92,11 +92,8 @@ pub fn write_object(dir: &Path, object: &NewObject<'_>, body: &mut dyn Read) -> 
 
 fn write(dir: &Path, object: &NewObject<'_>, body: &mut dyn Read) -> Result<()> {
     let below = name::path(object.key.as_bytes())?;
-    let (secs, nanos) = object.last_modified;
-    let at = OffsetDateTime::from_unix_timestamp(secs).ok().and_then(|t| t.replace_nanosecond(nanos).ok());
-    let last_modified = at.and_then(|t| t.format(&Rfc3339).ok());
-    let last_modified = last_modified.ok_or_else(|| err!(Kind::Invalid, "no date: {secs} s after 1970"))?;
-
+    // Before anything is written.
+    object.written_at()?;
     let objects = dir.join("objects");
     let folder = objects.join(&below);
     let folder = folder.parent().unwrap_or(&objects);
@@ -105,19 +102,7 @@ fn write(dir: &Path, object: &NewObject<'_>, body: &mut dyn Read) -> Result<()> 
 
     let mut temporary = Temporary::new(folder)?;
     let (size, sha256) = copy(body, &mut temporary.file).map_err(|e| failed(&e))?;
-    let meta = Meta {
-        key: object.key.to_owned(),
-        metadata: object.metadata.clone(),
-        etag: object.etag.unwrap_or(&sha256[..32]).to_owned(),
-        version_id: object.version_id.map(str::to_owned),
-        last_modified,
-        size,
-        sha256,
-    };
-    let text = serde_json::to_vec(&meta).map_err(|e| err!(Kind::Internal, "cannot write metadata: {e}"))?;
-    if text.len() as u64 > LARGEST {
-        return Err(err!(Kind::Invalid, "the object's metadata are too large"));
-    }
+    let text = object.describe(size, &sha256)?;
     let mut described = Temporary::new(folder)?;
     described.file.write_all(&text).map_err(|e| failed(&e))?;
 
@@ -127,6 +112,41 @@ fn write(dir: &Path, object: &NewObject<'_>, body: &mut dyn Read) -> Result<()> 
     }
     temporary.keep_as(&path)?;
     described.keep_as(&beside(&path))
+}
+
+/// Where the object's body and its metadata are, below the folder of a sealed copy.
+pub fn object_paths(key: &str) -> Result<(PathBuf, PathBuf)> {
+    let body = Path::new("objects").join(name::path(key.as_bytes())?);
+    let meta = beside(&body);
+    Ok((body, meta))
+}
+
+impl NewObject<'_> {
+    /// RFC 3339.
+    fn written_at(&self) -> Result<String> {
+        let (secs, nanos) = self.last_modified;
+        let at = OffsetDateTime::from_unix_timestamp(secs).ok().and_then(|t| t.replace_nanosecond(nanos).ok());
+        let text = at.and_then(|t| t.format(&Rfc3339).ok());
+        text.ok_or_else(|| err!(Kind::Invalid, "no date: {secs} s after 1970"))
+    }
+
+    /// The metadata file's text, for a body of this size and SHA-256 (in hex).
+    pub fn describe(&self, size: u64, sha256: &str) -> Result<Vec<u8>> {
+        let meta = Meta {
+            key: self.key.to_owned(),
+            metadata: self.metadata.clone(),
+            etag: self.etag.or(sha256.get(..32)).unwrap_or(sha256).to_owned(),
+            version_id: self.version_id.map(str::to_owned),
+            last_modified: self.written_at()?,
+            size,
+            sha256: sha256.to_owned(),
+        };
+        let text = serde_json::to_vec(&meta).map_err(|e| err!(Kind::Internal, "cannot write metadata: {e}"))?;
+        if text.len() as u64 > LARGEST {
+            return Err(err!(Kind::Invalid, "the object's metadata are too large"));
+        }
+        Ok(text)
+    }
 }
 
 /// Bytes copied and their SHA-256 in hex.

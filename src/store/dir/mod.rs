@@ -33,7 +33,7 @@ use crate::err;
 use crate::error::{Error, Kind, Result, escape};
 use index::Index;
 use meta::Meta;
-pub use meta::{NewObject, write_object};
+pub use meta::{NewObject, object_paths, write_object};
 
 /// A sealed copy, opened for reading.
 pub struct DirStore(Arc<Inner>);
