@@ -25,4 +25,5 @@ pub mod key;
 pub mod keysource;
 pub mod logging;
 pub mod object;
+pub mod record;
 pub mod store;

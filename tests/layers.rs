@@ -9,11 +9,12 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// What each module may use of ours. A module that is not here may use everything (`cmd` and `main` are the top).
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("error", &[]),
     ("key", &["error"]),
     ("envelope", &["error"]),
     ("gunzip", &["error"]),
+    ("record", &["error"]),
     ("store", &["error"]),
     ("catalog", &["store", "key", "error"]),
     ("object", &["store", "key", "envelope", "gunzip", "error"]),
