@@ -25,6 +25,10 @@ impl Stamp {
         (self.secs, self.nanos)
     }
 
+    pub fn plus(self, secs: i64) -> Stamp {
+        Stamp { secs: self.secs.saturating_add(secs), ..self }
+    }
+
     /// `YYYY-MM-DDTHH:MM:SS`, up to nine digits of a fraction, then `Z` or `+HH:MM`. No leap second: Go knows none.
     pub fn parse(text: &[u8]) -> Option<Stamp> {
         let (clock, rest) = text.split_first_chunk::<19>()?;
