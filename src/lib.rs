@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Arrows point down only (a test asserts it): `main → cmd → {config, fuse} → fs → {catalog, object} →
-//! {store, key, envelope, gunzip}`. The last four import nothing of ours but `error`.
+//! {store, key, envelope, gunzip}`. The last four import nothing of ours but `error`; nor does `record`, which `cmd` uses.
 
 pub mod catalog;
 pub mod cli;

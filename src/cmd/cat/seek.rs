@@ -1,14 +1,14 @@
 //! Where in a file to begin, for records since some instant: a search over its segments by the time of their first record.
 //!
-//! What is relied on: within a file times go back by less than [`SLACK`] seconds. Search begins that much early, in the
-//! segment before; if the segments that were looked at are out of order by more, the file is read from its start. Who
+//! What is relied on: within a file times go back by less than [`SLACK`] seconds. Search
+//! begins that much early; if the segments that were looked at are out of order by more, the file is read from its start. Who
 //! reads on sees the rest (`Lens::backwards`).
 
 use bytes::Bytes;
 
 use super::lines::{LONGEST, Line, Lines};
 use super::window::SLACK;
-use crate::error::Result;
+use crate::error::{Result, escape};
 use crate::object::LogFile;
 use crate::record::{self, Stamp};
 
@@ -31,9 +31,10 @@ pub async fn seek(file: &LogFile, since: Stamp) -> Result<u64> {
     }
     probes.sort_unstable();
     let ordered = probes.windows(2).all(|pair| pair[0].1.plus(-SLACK) <= pair[1].1);
-    // A line that ends in a segment may begin in the one before.
-    let begin = low.saturating_sub(2);
-    Ok(if ordered { starts.get(begin).copied().unwrap_or(0) } else { 0 })
+    let begin = low.saturating_sub(1);
+    let offset = if ordered { starts.get(begin).copied().unwrap_or(0) } else { 0 };
+    log::info!("{}: read from byte {offset} on", escape(file.object().key.as_bytes()));
+    Ok(offset)
 }
 
 /// The time of the first record that begins behind `offset`.
