@@ -152,5 +152,4 @@ impl Lens {
 }
 
 #[cfg(test)]
-#[path = "lens_tests.rs"]
 mod tests;

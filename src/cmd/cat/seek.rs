@@ -1,8 +1,8 @@
 //! Where in a file to begin, for records since some instant: a search over its segments by the time of their first record.
 //!
-//! What is relied on: within a file times go back by less than [`SLACK`] seconds. Search
-//! begins that much early; if the segments that were looked at are out of order by more, the file is read from its start. Who
-//! reads on sees the rest (`Lens::backwards`).
+//! What is relied on: within a file times go back by less than [`SLACK`] seconds. Reading begins that much early; if the
+//! segments that were looked at are out of order by more, the file is read from its start. Who reads on sees the rest
+//! (`Lens::backwards`).
 
 use bytes::Bytes;
 
@@ -24,10 +24,10 @@ pub async fn seek(file: &LogFile, since: Stamp) -> Result<u64> {
     let mut probes: Vec<(usize, Stamp)> = Vec::new();
     while low < high {
         let middle = low + (high - low) / 2;
-        // A segment without a record cannot be compared.
-        let Some(time) = probe(file, starts[middle]).await? else { return Ok(0) };
-        probes.push((middle, time));
-        if time <= wanted { low = middle + 1 } else { high = middle }
+        let time = probe(file, starts[middle]).await?;
+        probes.extend(time.map(|time| (middle, time)));
+        // A segment without a record is none to begin with: earlier is never wrong.
+        if time.is_some_and(|time| time <= wanted) { low = middle + 1 } else { high = middle }
     }
     probes.sort_unstable();
     let ordered = probes.windows(2).all(|pair| pair[0].1.plus(-SLACK) <= pair[1].1);

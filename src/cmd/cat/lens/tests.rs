@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::super::lines::Lines;
 use super::*;
+use crate::cmd::cat::lines::Lines;
 
 fn view(since: i64, until: i64, text: bool, stream: Option<Stream>) -> View {
     let window = Window { since: Stamp::new(since, 0), until: Stamp::new(until, 999_999_999) };
