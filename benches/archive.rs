@@ -9,6 +9,8 @@ mod common;
 
 #[path = "archive/data.rs"]
 mod data;
+#[path = "archive/direct.rs"]
+mod direct;
 #[path = "archive/engine.rs"]
 mod engine;
 #[path = "archive/measure.rs"]

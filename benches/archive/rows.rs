@@ -18,11 +18,11 @@ use crate::data::text;
 use crate::measure::{cores, median, percentile, ratio, row, time};
 use crate::mounted::Mounted;
 use crate::s3::Server;
-use crate::{engine, peers};
+use crate::{direct, engine, peers};
 
 pub type Row = fn(&Setup);
 
-pub const ALL: [(&str, Row); 11] = [
+pub const ALL: [(&str, Row); 13] = [
     ("engine", engine::scans),
     ("reread", engine::reread),
     ("cat", cat),
@@ -33,6 +33,8 @@ pub const ALL: [(&str, Row); 11] = [
     ("tail", tail),
     ("small", small),
     ("readers", readers),
+    ("direct-large", direct::large),
+    ("direct-small", direct::small),
     ("peers", peers::gzip_tools),
 ];
 
@@ -82,11 +84,11 @@ impl Setup {
         setup
     }
 
-    fn key_file(&self) -> PathBuf {
+    pub fn key_file(&self) -> PathBuf {
         self.folder.path().join("keys")
     }
 
-    fn put(&self, stack: &str, n: i64, body: Bytes, metadata: &[(String, String)]) {
+    pub fn put(&self, stack: &str, n: i64, body: Bytes, metadata: &[(String, String)]) {
         let key = LogKey {
             stack: stack.into(),
             key_sum: self.master.fingerprint(),
@@ -329,7 +331,7 @@ pub fn forget_pages(file: &File) {
     unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
 }
 
-fn counter() -> impl FnMut(&mut [u8]) {
+pub fn counter() -> impl FnMut(&mut [u8]) {
     let mut n = 0u8;
     move |buf: &mut [u8]| buf.iter_mut().for_each(|b| (*b, n) = (n, n.wrapping_add(1)))
 }
