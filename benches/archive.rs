@@ -11,6 +11,8 @@ mod common;
 mod commands;
 #[path = "archive/data.rs"]
 mod data;
+#[path = "archive/direct.rs"]
+mod direct;
 #[path = "archive/download.rs"]
 mod download;
 #[path = "archive/engine.rs"]

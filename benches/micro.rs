@@ -5,6 +5,7 @@ use divan::{Bencher, black_box};
 use logarchivefs::demo::gzip;
 use logarchivefs::envelope::{ContentKey, Found, MasterKey, SealAs, seal};
 use logarchivefs::gunzip::{Decoder, Index, Resumed, State};
+use logarchivefs::record;
 
 #[path = "archive/data.rs"]
 mod data;
@@ -97,4 +98,34 @@ fn decrypt_ctr(bencher: Bencher) {
     bencher
         .counter(BytesCount::new(len))
         .bench_local(|| key.decrypt(0..len as u64, body.len() as u64, black_box(&mut buf)).unwrap());
+}
+
+/// Every line of the text, strictly; and that as the general JSON reader would do it.
+#[divan::bench]
+fn check_records(bencher: Bencher) {
+    let text = text();
+    bencher
+        .counter(BytesCount::of_slice(&text))
+        .bench(|| lines(&text).filter(|line| record::check(line).is_ok()).count());
+}
+
+#[divan::bench]
+fn check_records_with_serde_json(bencher: Bencher) {
+    #[derive(serde::Deserialize)]
+    struct Docker<'a> {
+        #[serde(borrow)]
+        log: std::borrow::Cow<'a, str>,
+        stream: &'a str,
+        time: &'a str,
+    }
+    let text = text();
+    bencher.counter(BytesCount::of_slice(&text)).bench(|| {
+        let parsed = lines(&text).filter_map(|line| serde_json::from_slice::<Docker>(line).ok());
+        parsed.map(|r| r.log.len() + r.stream.len() + r.time.len()).sum::<usize>()
+    });
+}
+
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut at = 0;
+    memchr::memchr_iter(b'\n', text).map(move |end| &text[std::mem::replace(&mut at, end + 1)..end])
 }

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Arrows point down only (a test asserts it): `main → cmd → {config, fuse} → fs → {catalog, object} →
-//! {store, key, envelope, gunzip}`. The last four import nothing of ours but `error`.
+//! {store, key, envelope, gunzip}`. The last four import nothing of ours but `error`; nor does `record`, which `cmd` uses.
 
 pub mod audit;
 pub mod catalog;
@@ -26,4 +26,5 @@ pub mod key;
 pub mod keysource;
 pub mod logging;
 pub mod object;
+pub mod record;
 pub mod store;

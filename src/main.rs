@@ -54,6 +54,7 @@ fn run(cli: Cli, env_keys: Result<Option<keysource::EnvKeys>, Error>) -> Result<
         _ => logging::start(cli.verbose, logging::Format::Text, None)?,
     }
     match cli.command {
+        Command::Cat(args) => cmd::cat::run(*args, env_keys),
         Command::Completions(args) => cmd::completions::run(&args),
         Command::Demo(args) => cmd::demo::run(args),
         Command::Doctor(args) => cmd::doctor::run(*args, env_keys),

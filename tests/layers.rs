@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("key", &["error"]),
     ("envelope", &["error"]),
     ("gunzip", &["error"]),
+    ("record", &["error"]),
     ("store", &["error"]),
     ("catalog", &["store", "key", "error"]),
     ("object", &["store", "key", "envelope", "gunzip", "error"]),

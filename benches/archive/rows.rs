@@ -18,7 +18,7 @@ use crate::data::text;
 use crate::measure::{cores, median, percentile, ratio, row, time};
 use crate::mounted::Mounted;
 use crate::s3::Server;
-use crate::{commands, download, engine, peers};
+use crate::{commands, direct, download, engine, peers};
 
 pub type Row = fn(&Setup);
 
@@ -33,6 +33,8 @@ pub const ALL: &[(&str, Row)] = &[
     ("tail", tail),
     ("small", small),
     ("readers", readers),
+    ("direct-large", direct::large),
+    ("direct-small", direct::small),
     ("peers", peers::gzip_tools),
     ("find", commands::find),
     ("download", download::download),

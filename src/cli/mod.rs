@@ -1,6 +1,7 @@
 //! What can be typed: clap definitions only. Help, completions and man pages come from here; what the words mean is
 //! decided in `config`.
 
+mod cat;
 mod demo;
 mod doctor;
 mod download;
@@ -13,6 +14,7 @@ mod values;
 
 use clap::{ArgAction, Parser, Subcommand};
 
+pub use cat::{CatArgs, StreamArg};
 pub use demo::DemoArgs;
 pub use doctor::{DoctorArgs, TableFormat};
 pub use download::DownloadArgs;
@@ -83,6 +85,13 @@ Examples:
   logarchivefs mount file:///evidence/copy /mnt/logs --key-file keys"
     )]
     Download(Box<DownloadArgs>),
+
+    /// Print logs: whole files, a time range, one stream, the plain text, several merged by time
+    #[command(after_help = "Examples:
+  logarchivefs cat my-bucket prod/apps-321/38d59273887f/2022-08-24 --key-file keys | jq -r .log
+  logarchivefs cat my-bucket --app-id 321 --since 2022-08-24T21:00:00Z --until 2022-08-24T21:15:00Z --merge
+  logarchivefs cat my-bucket prod/apps-321 --start-date 2022-08-24 --text --stream stderr | less -R")]
+    Cat(Box<CatArgs>),
 
     /// Mount a made-up archive to try things on
     #[command(after_help = "Examples:

@@ -1,6 +1,7 @@
 //! One command a file. Each takes what was typed and returns an exit code, or the error that ends the program.
 
 mod archive;
+pub mod cat;
 pub mod completions;
 pub mod demo;
 pub mod doctor;

@@ -27,6 +27,7 @@ mod pass;
 mod pool;
 mod scan;
 mod segment;
+mod sequence;
 mod sweep;
 mod turn;
 
@@ -39,6 +40,7 @@ use bytes::Bytes;
 use cache::Cache;
 use cpu::Cpu;
 pub use file::{Auth, LogFile, Size, Told};
+pub use sequence::Sequence;
 pub use sweep::{Shelf, Stored, Swept, Text};
 
 use head::Head;

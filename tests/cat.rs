@@ -1,0 +1,16 @@
+//! `cat`: the real program on sealed copies and on an S3 server, against models that read whole files first.
+
+mod common;
+
+#[path = "cat/damage.rs"]
+mod damage;
+#[path = "cat/model.rs"]
+mod model;
+#[path = "cat/pipes.rs"]
+mod pipes;
+#[path = "cat/records.rs"]
+mod records;
+#[path = "cat/setup.rs"]
+mod setup;
+#[path = "cat/whole.rs"]
+mod whole;

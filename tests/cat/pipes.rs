@@ -1,0 +1,63 @@
+//! Who reads the output, and how fast.
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+use logarchivefs::envelope::SealAs;
+
+use crate::common::archive::{self, Log};
+use crate::common::s3::Server;
+use crate::common::watch::{eventually, run};
+use crate::setup::Archive;
+
+#[test]
+fn a_closed_pipe_ends_it_quietly() {
+    let mut archive = Archive::copy();
+    for n in 0..5 {
+        archive.add(&Log::at(n * 100), archive::noise(n as u64, 1_000_000));
+    }
+    for args in ["", "--merge", "--text"] {
+        let cat = archive.command([""; 0]);
+        let words: Vec<String> = std::iter::once(cat.get_program())
+            .chain(cat.get_args())
+            .map(|word| format!("'{}'", word.to_str().unwrap()))
+            .collect();
+        let script = format!("{} {args} | head -1; exit ${{PIPESTATUS[0]}}", words.join(" "));
+        let done = run(Command::new("bash").args(["-c", &script]));
+        assert_eq!(done.status.code(), Some(0), "{args}");
+        // These lines are no records, so --text has a word to say about them.
+        let err = String::from_utf8(done.stderr).unwrap();
+        assert!(err.is_empty() || args == "--text" && err.lines().count() == 1, "{err}");
+        assert_eq!(done.stdout.iter().filter(|b| **b == b'\n').count(), 1);
+    }
+}
+
+/// The reader has not taken the first file yet, and the next ones are on their way.
+#[test]
+fn small_files_are_opened_ahead() {
+    let server = Server::start();
+    let texts: Vec<Vec<u8>> = (0..30).map(|n| archive::noise(n, 500_000 + n as usize)).collect();
+    for (n, text) in texts.iter().enumerate() {
+        archive::put(&server, &Log::at(n as i64 * 100), SealAs::V2, &archive::gzip(text));
+    }
+    let archive = Archive::s3(&server);
+    let mut child = archive.command([""; 0]).stdout(Stdio::piped()).spawn().unwrap();
+    let asked = |n: i64| server.requests().iter().any(|r| r.key == Log::at(n * 100).key());
+    eventually("the twentieth file is asked for", || asked(20).then_some(()));
+    let mut out = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut out).unwrap();
+    assert!(child.wait().unwrap().success());
+    let mut want = Vec::new();
+    for text in &texts {
+        if want.last().is_some_and(|b| *b != b'\n') {
+            want.push(b'\n');
+        }
+        want.extend_from_slice(text);
+    }
+    assert!(out == want);
+    let mut keys: Vec<String> = server.requests().into_iter().filter(|r| r.is_get()).map(|r| r.key).collect();
+    let count = keys.len();
+    keys.sort();
+    keys.dedup();
+    assert_eq!((keys.len(), count), (30, 30), "each once");
+}
