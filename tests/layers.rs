@@ -9,14 +9,15 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// What each module may use of ours. A module that is not here may use everything (`cmd` and `main` are the top).
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("error", &[]),
     ("key", &["error"]),
     ("envelope", &["error"]),
     ("gunzip", &["error"]),
     ("store", &["error"]),
+    ("cachedir", &["error"]),
     ("catalog", &["store", "key", "error"]),
-    ("object", &["store", "key", "envelope", "gunzip", "error"]),
+    ("object", &["store", "key", "envelope", "gunzip", "cachedir", "error"]),
     ("fs", &["catalog", "object", "key", "envelope", "error"]),
     ("fuse", &["fs", "error"]),
     // Beside the data flow: what the commands are made of.
@@ -25,7 +26,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("logging", &["error"]),
     ("keysource", &["envelope", "error"]),
     ("demo", &["store", "key", "envelope", "error"]),
-    ("config", &["cli", "catalog", "object", "store", "envelope", "keysource", "error"]),
+    ("config", &["cli", "cachedir", "catalog", "object", "store", "envelope", "keysource", "error"]),
     ("lib", &[]),
     ("main", &["cli", "cmd", "daemon", "keysource", "logging", "error"]),
 ];

@@ -59,6 +59,7 @@ impl Service {
             }
         };
         self.mounted.unmount()?;
+        self.fs.objects().settle().await;
         Ok(outcome)
     }
 }

@@ -90,6 +90,28 @@ impl SeekPoint {
         Ok(Some(SeekPoint { out: self.out, input: self.input, entry: Entry::Block { skip: *skip, window } }))
     }
 
+    /// What [`SeekPoint::from_block`] needs beside the offsets: bits to skip, the window as it is held, and the length of
+    /// its text if that is packed. None for the start, and for a copy of the inflate state, which cannot be written down.
+    pub fn block(&self) -> Option<(u8, &[u8], Option<u16>)> {
+        match &self.entry {
+            Entry::Block { skip, window: Window::Plain(text) } => Some((*skip, text, None)),
+            Entry::Block { skip, window: Window::Packed(bytes, len) } => Some((*skip, bytes, Some(*len))),
+            Entry::Start | Entry::Inside(_) => None,
+        }
+    }
+
+    /// A point that was written down, of which the caller knows that it is unchanged. `Internal` if it never was one.
+    pub fn from_block(out: u64, input: u64, skip: u8, window: &[u8], packed: Option<u16>) -> Result<SeekPoint> {
+        if skip > 7 || window.len().max(packed.unwrap_or(0).into()) > WINDOW {
+            return Err(err!(Kind::Internal, "no seek point has {skip} bits and a window of {} bytes", window.len()));
+        }
+        let window = match packed {
+            Some(len) => Window::Packed(window.into(), len),
+            None => Window::Plain(window.into()),
+        };
+        Ok(SeekPoint { out, input, entry: Entry::Block { skip, window } })
+    }
+
     /// Whether this is a copy of the inflate state (about 47 KiB, memory only), not a position and a window.
     pub fn is_snapshot(&self) -> bool {
         matches!(self.entry, Entry::Inside(_))

@@ -1,0 +1,175 @@
+//! A proof: what a pass has found out about an object version, written down.
+//!
+//! ```text
+//! MAGIC (16) │ salt (32) │ length of the index (4) │ index, sealed │ window of point 1, sealed │ window of point 2, sealed …
+//! index: size (8) │ key of the digests (32) │ number of points (4) │ a digest (16) for each chunk │ the points
+//! point: offset in the text (8) │ in the gzip stream (8) │ bits to skip (1) │ window as held (2) │ its text if packed (2)
+//! ```
+//!
+//! Integers are little-endian. Sealed is AES-256-GCM under a key that follows from the object's data key, its envelope, the
+//! object version and the salt, which is drawn for each proof; the nonce is the number of the piece, 0 for the index.
+//!
+//! Invariants:
+//! * Who does not have the data key can neither read a proof nor make one that opens.
+//! * [`Proof::decode`] takes any bytes, and what it returns keeps the rules of a pass: every segment is bounded.
+
+use aes_gcm::aead::{Aead, KeyInit};
+use aes_gcm::{Aes256Gcm, Nonce};
+use zeroize::Zeroizing;
+
+use super::digest::{Digest, DigestKey};
+use super::scan::CHUNK;
+use crate::envelope::ContentKey;
+use crate::gunzip::LONGEST_SEGMENT;
+
+const MAGIC: &[u8; 16] = b"lafs proof v1\r\n\0";
+const SALT: usize = 32;
+/// What is not sealed.
+pub const PREFIX: usize = MAGIC.len() + SALT + 4;
+pub const TAG: usize = 16;
+/// 16 MiB are the digests of the longest object there can be.
+const LONGEST_INDEX: usize = 64 << 20;
+
+const POINT: usize = 21;
+const WINDOW: u16 = 32 << 10;
+/// In the place of a packed window's length: it is not packed.
+const PLAIN: u16 = u16::MAX;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// Bytes of text.
+    pub size: u64,
+    pub key: DigestKey,
+    pub digests: Vec<Digest>,
+    /// Those behind the beginning, in order.
+    pub points: Vec<Kept>,
+}
+
+/// A seek point whose window is in the proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub out: u64,
+    pub input: u64,
+    pub skip: u8,
+    /// Bytes of the window as it is held, and of its text if that is packed.
+    pub held: u16,
+    pub packed: Option<u16>,
+    /// Its piece of the proof: number and place.
+    pub piece: u32,
+    pub at: u64,
+}
+
+impl Proof {
+    /// The index. Where windows are is not in it: they follow one another.
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let len = 44 + self.digests.len() * size_of::<Digest>() + self.points.len() * POINT;
+        let mut out = Zeroizing::new(Vec::with_capacity(len));
+        out.extend_from_slice(&self.size.to_le_bytes());
+        out.extend_from_slice(&*self.key);
+        out.extend_from_slice(&(self.points.len() as u32).to_le_bytes());
+        self.digests.iter().for_each(|digest| out.extend_from_slice(digest));
+        for point in &self.points {
+            out.extend_from_slice(&point.out.to_le_bytes());
+            out.extend_from_slice(&point.input.to_le_bytes());
+            out.push(point.skip);
+            out.extend_from_slice(&point.held.to_le_bytes());
+            out.extend_from_slice(&point.packed.unwrap_or(PLAIN).to_le_bytes());
+        }
+        out
+    }
+
+    /// Of an object of `total` bytes that decrypts to `gzip_len`; None if no pass ends with that.
+    pub fn decode(index: &[u8], total: u64, gzip_len: u64) -> Option<Proof> {
+        let (size, rest) = index.split_first_chunk()?;
+        let (key, rest) = rest.split_first_chunk::<32>()?;
+        let (points, rest) = rest.split_first_chunk()?;
+        let digests = usize::try_from(total.div_ceil(CHUNK)).ok()?.checked_mul(size_of::<Digest>())?;
+        let (digests, rest) = rest.split_at_checked(digests)?;
+        let (table, rest) = rest.as_chunks::<POINT>();
+        let size = u64::from_le_bytes(*size);
+        if !rest.is_empty() || table.len() != u32::from_le_bytes(*points) as usize {
+            return None;
+        }
+        let mut at = (PREFIX + index.len() + TAG) as u64;
+        let (mut out, mut input) = (0, 0);
+        let mut points = Vec::with_capacity(table.len());
+        for (bytes, piece) in table.iter().zip(1..) {
+            let point = Kept::decode(bytes, piece, at)?;
+            if point.out <= out || point.out - out > LONGEST_SEGMENT || point.input < input || point.input >= gzip_len {
+                return None;
+            }
+            (out, input) = (point.out, point.input);
+            at += u64::from(point.held) + TAG as u64;
+            points.push(point);
+        }
+        // The text behind the last point; without a point there may be none at all.
+        let last = size.checked_sub(out)?;
+        if last > LONGEST_SEGMENT || (last == 0 && out > 0) {
+            return None;
+        }
+        let digests = digests.as_chunks().0.to_vec();
+        Some(Proof { size, key: Zeroizing::new(*key), digests, points })
+    }
+}
+
+impl Kept {
+    fn decode(bytes: &[u8; POINT], piece: u32, at: u64) -> Option<Kept> {
+        let (out, rest) = bytes.split_first_chunk()?;
+        let (input, rest) = rest.split_first_chunk()?;
+        let &[skip, a, b, c, d] = rest else { return None };
+        let (held, text) = (u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]));
+        let packed = (text != PLAIN).then_some(text);
+        let fits = skip <= 7 && held <= WINDOW && packed.is_none_or(|len| len <= WINDOW);
+        let (out, input) = (u64::from_le_bytes(*out), u64::from_le_bytes(*input));
+        fits.then_some(Kept { out, input, skip, held, packed, piece, at })
+    }
+}
+
+/// Seals and opens the pieces of one proof.
+pub struct Seal {
+    gcm: Aes256Gcm,
+    salt: [u8; SALT],
+}
+
+impl Seal {
+    /// For a new proof of the object version `identity`.
+    pub fn new(content: &ContentKey, identity: &[u8]) -> Option<Seal> {
+        let mut salt = [0; SALT];
+        getrandom::fill(&mut salt).ok()?;
+        Seal::with(content, identity, salt)
+    }
+
+    fn with(content: &ContentKey, identity: &[u8], salt: [u8; SALT]) -> Option<Seal> {
+        let key = content.derive("proof", &[&salt, identity].concat())?;
+        Some(Seal { gcm: Aes256Gcm::new((&*key).into()), salt })
+    }
+
+    /// What a proof begins with; `index`: bytes of the sealed index.
+    pub fn prefix(&self, index: usize) -> Option<Vec<u8>> {
+        let len = u32::try_from(index).ok().filter(|_| index <= LONGEST_INDEX)?;
+        Some([&MAGIC[..], &self.salt, &len.to_le_bytes()].concat())
+    }
+
+    /// From the first [`PREFIX`] bytes of a proof: its seal, and the length of the sealed index.
+    pub fn parse(prefix: &[u8], content: &ContentKey, identity: &[u8]) -> Option<(Seal, usize)> {
+        let (salt, len) = prefix.strip_prefix(MAGIC)?.split_first_chunk()?;
+        let len = u32::from_le_bytes(len.try_into().ok()?) as usize;
+        let seal = Seal::with(content, identity, *salt)?;
+        (len <= LONGEST_INDEX).then_some((seal, len))
+    }
+
+    /// Each number once.
+    pub fn seal(&self, piece: u32, plain: &[u8]) -> Option<Vec<u8>> {
+        self.gcm.encrypt(&nonce(piece), plain).ok()
+    }
+
+    pub fn open(&self, piece: u32, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        self.gcm.decrypt(&nonce(piece), sealed).ok().map(Zeroizing::new)
+    }
+}
+
+fn nonce(piece: u32) -> Nonce<<Aes256Gcm as aes_gcm::AeadCore>::NonceSize> {
+    let mut nonce = [0; 12];
+    nonce[8..].copy_from_slice(&piece.to_be_bytes());
+    nonce.into()
+}
