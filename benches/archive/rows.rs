@@ -18,11 +18,11 @@ use crate::data::text;
 use crate::measure::{cores, median, percentile, ratio, row, time};
 use crate::mounted::Mounted;
 use crate::s3::Server;
-use crate::{engine, peers};
+use crate::{engine, peers, warm};
 
 pub type Row = fn(&Setup);
 
-pub const ALL: [(&str, Row); 11] = [
+pub const ALL: [(&str, Row); 12] = [
     ("engine", engine::scans),
     ("reread", engine::reread),
     ("cat", cat),
@@ -33,6 +33,7 @@ pub const ALL: [(&str, Row); 11] = [
     ("tail", tail),
     ("small", small),
     ("readers", readers),
+    ("remount", warm::remount),
     ("peers", peers::gzip_tools),
 ];
 

@@ -89,7 +89,8 @@ impl Folder {
 impl<'a> Hold<'a> {
     fn new(folder: &'a Folder, marker: File) -> io::Result<Hold<'a>> {
         let mut digits = [0; DIGITS];
-        let known = marker.read_exact_at(&mut digits, 0).ok().and_then(|()| std::str::from_utf8(&digits).ok()?.parse().ok());
+        let known =
+            marker.read_exact_at(&mut digits, 0).ok().and_then(|()| std::str::from_utf8(&digits).ok()?.parse().ok());
         let mut hold = Hold { folder, marker, used: known.unwrap_or(0), recorded: known.unwrap_or(0) };
         if known.is_none() {
             hold.count()?;
@@ -99,11 +100,6 @@ impl<'a> Hold<'a> {
 
     pub fn folder(&self) -> &Folder {
         self.folder
-    }
-
-    /// Whether the file is there and has that length.
-    pub fn has(&self, name: Name, len: u64) -> bool {
-        self.folder.stat(name).is_some_and(|s| is_file(&s) && s.st_size as u64 == len)
     }
 
     /// Puts the `len` bytes that `fill` writes in the place of the file `name`. What is larger than the bound is left out.
@@ -222,5 +218,143 @@ impl Write for Limited {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cachedir::MARKER;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::Path;
+
+    const LIMIT: u64 = 1 << 20;
+
+    fn chunk(n: u32) -> Name {
+        Name { id: [n as u8 % 5; 16], part: Part::Chunk(n) }
+    }
+
+    fn open(path: &Path) -> Folder {
+        Folder::open(path, LIMIT).unwrap()
+    }
+
+    /// By `st_size` and by blocks, the folder itself included.
+    fn taken(path: &Path) -> (u64, u64) {
+        let entries = std::fs::read_dir(path).unwrap().map(|e| e.unwrap().metadata().unwrap());
+        let all = entries.chain([path.metadata().unwrap()]);
+        all.fold((0, 0), |sum, m| (sum.0 + m.len(), sum.1 + m.blocks() * 512))
+    }
+
+    fn put(folder: &Folder, name: Name, bytes: &[u8]) {
+        folder.write(|hold| hold.put(name, bytes.len() as u64, |file| file.write_all(bytes)));
+    }
+
+    fn used(folder: &Folder) -> u64 {
+        Hold::new(folder, folder.lock_marker().unwrap()).unwrap().used
+    }
+
+    #[test]
+    fn the_bound_holds_while_a_file_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cache");
+        let folders = [open(&path), open(&path)];
+        let mut evicted = 0;
+        for n in 0..300u32 {
+            let len = 1 + (n as usize * 7919) % 60_000;
+            folders[n as usize % 2].write(|hold| {
+                hold.put(chunk(n % 90), len as u64, |file| {
+                    file.write_all(&vec![n as u8; len])?;
+                    file.flush()?;
+                    // The other one cannot write now, so this is all there is.
+                    let (size, blocks) = taken(&path);
+                    assert!(size <= LIMIT && blocks <= LIMIT, "{size} bytes, {blocks} in blocks, at file {n}");
+                    Ok(())
+                })
+            });
+            assert_eq!(folders[0].read(chunk(n % 90), 0, len), Some(vec![n as u8; len]));
+            assert!(used(&folders[0]) + BASE >= taken(&path).0);
+            evicted = evicted.max(90 - folders[0].files().unwrap().len());
+        }
+        assert!(taken(&path).0 > LIMIT / 2 && evicted > 20, "nothing had to be evicted");
+    }
+
+    #[test]
+    fn what_was_not_used_for_long_goes_first_and_proofs_after_their_chunks() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = open(&dir.path().join("cache"));
+        let proof = Name { id: [1; 16], part: Part::Proof };
+        for name in [proof, chunk(1), chunk(2), chunk(3)] {
+            put(&folder, name, &[0; 200_000]);
+            let file = File::options().write(true).open(dir.path().join("cache").join(name.to_string())).unwrap();
+            // An hour ago, the proof a little earlier than what goes with it.
+            let ago = if name == proof { 3660 } else { 3600 };
+            file.set_modified(std::time::SystemTime::now() - Duration::from_secs(ago)).unwrap();
+        }
+        assert!(folder.read(chunk(2), 5, 10).is_some(), "used now");
+        put(&folder, chunk(4), &[0; 500_000]);
+        let left: Vec<Name> = folder.files().unwrap().into_iter().map(|(name, _)| name).collect();
+        assert!(left.contains(&chunk(2)) && left.contains(&chunk(4)), "{left:?}");
+        assert!(!left.contains(&chunk(1)) && !left.contains(&chunk(3)), "{left:?}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_complete_is_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cache");
+        let folder = open(&path);
+        put(&folder, chunk(1), b"old");
+        let before = used(&folder);
+        for bytes in [&b"short"[..], b"too long for that"] {
+            folder.turn().paused = None;
+            folder.write(|hold| hold.put(chunk(1), 8, |file| file.write_all(bytes)));
+            assert!(!path.join(TEMPORARY).exists());
+            assert_eq!(folder.read(chunk(1), 0, 3), Some(b"old".to_vec()));
+            assert_eq!(used(&folder), before);
+        }
+        // And nothing more is tried at once.
+        put(&folder, chunk(2), b"new");
+        assert_eq!(folder.read(chunk(2), 0, 3), None);
+        folder.turn().paused = None;
+        put(&folder, chunk(2), b"new");
+        assert_eq!(folder.read(chunk(2), 0, 3), Some(b"new".to_vec()));
+        assert_eq!(folder.read(chunk(2), 1, 3), None, "beyond its end");
+    }
+
+    /// Whatever the number in the marker says, and whatever a writer left that died.
+    #[test]
+    fn the_first_writer_counts() {
+        for marker in ["", "x", "00000000000000000001\n", "00000000000099999999\n", "99999999999999999999\n"] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("cache");
+            put(&open(&path), chunk(1), &[0; 300_000]);
+            std::fs::write(path.join(TEMPORARY), [0; 300_000]).unwrap();
+            std::fs::write(path.join(MARKER), marker).unwrap();
+            let folder = open(&path);
+            put(&folder, chunk(2), &[0; 300_000]);
+            put(&folder, chunk(3), &[0; 10]);
+            assert_eq!(used(&folder), 2 * cost(300_000) + cost(10), "{marker:?}");
+            assert!(!path.join(TEMPORARY).exists());
+        }
+    }
+
+    #[test]
+    fn files_of_others_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cache");
+        let folder = open(&path);
+        let others = ["notes", "00112233445566778899aabbccddeeff", "00112233445566778899aabbccddeeff.json"];
+        for name in others {
+            std::fs::write(path.join(name), [0; 1000]).unwrap();
+        }
+        let full = path.join(chunk(7).to_string());
+        std::fs::create_dir_all(full.join("x")).unwrap();
+        std::os::unix::fs::symlink(path.join("notes"), path.join(chunk(8).to_string())).unwrap();
+        for n in 0..30 {
+            put(&folder, chunk(n), &[0; 60_000]);
+        }
+        assert!(full.join("x").is_dir() && others.iter().all(|name| path.join(name).metadata().unwrap().len() == 1000));
+        assert!(folder.read(chunk(29), 0, 60_000).is_some(), "a folder in the way stops nobody");
+        put(&folder, chunk(8), b"mine");
+        assert_eq!(folder.read(chunk(8), 0, 4), Some(b"mine".to_vec()), "the link is replaced, not followed");
     }
 }

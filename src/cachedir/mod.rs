@@ -33,7 +33,8 @@ use crate::error::{Error, Kind, Result, escape};
 /// Marks the folder as ours; it is the lock, too, and holds what is recorded as used. Another format gets another name.
 const MARKER: &str = "logarchivefs-cache-1";
 /// Backup programs leave folders with this file out (bford.info/cachedir).
-const TAG: (&str, &[u8]) = ("CACHEDIR.TAG", b"Signature: 8a477f597d28d172789f06886806bc55\n# This is the cache of logarchivefs.\n");
+const TAG: (&str, &[u8]) =
+    ("CACHEDIR.TAG", b"Signature: 8a477f597d28d172789f06886806bc55\n# This is the cache of logarchivefs.\n");
 /// What an empty file system has.
 const LOST_AND_FOUND: &str = "lost+found";
 
@@ -66,7 +67,7 @@ impl Folder {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = File::from(openat(CWD, path, flags, Mode::empty()).map_err(|e| match e {
             Errno::NOTDIR | Errno::LOOP => {
-                wrong("is a file or a symbolic link; name the folder itself".into())
+                wrong("is no folder, or a symbolic link to one; name the folder itself".into())
             }
             e => failed(e.into()),
         })?);
@@ -144,9 +145,14 @@ impl Folder {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let end = Instant::now() + LOCK;
         while Instant::now() < end {
-            let marker = File::from(openat(&self.folder, MARKER, flags, PRIVATE)?);
+            let odd = |why: &str| io::Error::other(format!("{MARKER} is there, but {why}: remove it"));
+            let marker = match openat(&self.folder, MARKER, flags, PRIVATE) {
+                Ok(marker) => File::from(marker),
+                Err(Errno::ISDIR | Errno::LOOP) => return Err(odd("no file")),
+                Err(e) => return Err(e.into()),
+            };
             if !marker.metadata()?.is_file() {
-                return Err(io::Error::other(format!("{MARKER} is not a regular file: remove it")));
+                return Err(odd("no regular file"));
             }
             match marker.try_lock() {
                 // Somebody may have emptied the folder meanwhile: such a lock would keep nobody out.

@@ -36,8 +36,14 @@ pub struct ContentKey {
 
 enum Mode {
     /// `secret`: what [`ContentKey::derive`] starts from.
-    Gcm { iv: [u8; 12], aad: &'static [u8], secret: Zeroizing<[u8; 32]> },
-    Cbc { iv: Block },
+    Gcm {
+        iv: [u8; 12],
+        aad: &'static [u8],
+        secret: Zeroizing<[u8; 32]>,
+    },
+    Cbc {
+        iv: Block,
+    },
 }
 
 /// What the end of an object tells about its whole. Not proven until the object is verified.
@@ -243,5 +249,32 @@ impl fmt::Debug for ContentKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mode = if self.authenticated() { "GCM" } else { "CBC" };
         write!(f, "ContentKey(AES-{}-{mode})", self.aes.bits())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_detail_of_an_envelope_gives_other_derived_keys() {
+        let gcm = |key: &[u8], iv: u8, aad| ContentKey::gcm(key, [iv; 12], aad).unwrap();
+        let first = gcm(&[1; 32], 2, b"");
+        let derived = first.derive("a", b"b").unwrap();
+        assert_eq!(gcm(&[1; 32], 2, b"").derive("a", b"b").unwrap(), derived);
+        let others = [
+            gcm(&[3; 32], 2, b"").derive("a", b"b"),
+            gcm(&[1; 16], 2, b"").derive("a", b"b"),
+            gcm(&[1; 32], 3, b"").derive("a", b"b"),
+            gcm(&[1; 32], 2, b"x").derive("a", b"b"),
+            first.derive("c", b"b"),
+            first.derive("a", b"d"),
+            first.derive("a", b""),
+            first.derive("", b"ab"),
+        ];
+        let all: std::collections::HashSet<_> = others.into_iter().map(|key| *key.unwrap()).chain([*derived]).collect();
+        assert_eq!(all.len(), 9);
+        let cbc = ContentKey::cbc(Aes::new(&[1; 32]).unwrap(), [2; 16]);
+        assert!(cbc.derive("a", b"b").is_none(), "nothing authenticates it");
     }
 }

@@ -340,6 +340,32 @@ mod tests {
     }
 
     #[test]
+    fn a_point_that_was_written_down_is_the_same_point() {
+        let mut recorder = Recorder::new();
+        let mut raw = RawInflate::new().unwrap();
+        raw.set_dictionary(&[b"some text ".repeat(500), vec![1; 9]].concat()).unwrap();
+        recorder.block(&raw, SPACING, 5, 3).unwrap();
+        recorder.inside(&raw, 2 * SPACING, 9).unwrap();
+        let points = recorder.take();
+        let unpack = |point: &SeekPoint| {
+            let Entry::Block { skip, window } = &point.entry else { panic!("another kind of point") };
+            let mut text = [0; WINDOW];
+            let len = window.unpack(&mut text).unwrap();
+            (point.out, point.input, *skip, text[..len].to_vec())
+        };
+        for point in [&points[0], &points[0].packed().unwrap().unwrap()] {
+            let (skip, window, packed) = point.block().unwrap();
+            let again = SeekPoint::from_block(point.out, point.input, skip, window, packed).unwrap();
+            assert_eq!(unpack(&again), unpack(point));
+            assert_eq!(again.cost(), point.cost());
+        }
+        assert!(points[1].block().is_none() && SeekPoint::start().block().is_none());
+        for (skip, len, packed) in [(8, 0, None), (0, WINDOW + 1, None), (0, 1, Some(WINDOW as u16 + 1))] {
+            assert!(SeekPoint::from_block(1, 1, skip, &vec![0; len], packed).is_err());
+        }
+    }
+
+    #[test]
     fn points_can_be_shared_between_threads() {
         fn shared<T: Send + Sync>() {}
         shared::<Index>();

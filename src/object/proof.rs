@@ -173,3 +173,130 @@ fn nonce(piece: u32) -> Nonce<<Aes256Gcm as aes_gcm::AeadCore>::NonceSize> {
     nonce[8..].copy_from_slice(&piece.to_be_bytes());
     nonce.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TOTAL: u64 = 3 * CHUNK - 5;
+    const GZIP: u64 = TOTAL - 16;
+
+    fn proof() -> Proof {
+        let kept = |(n, held): (u64, u16)| Kept {
+            out: n * 600_000,
+            input: n * 50_000,
+            skip: n as u8,
+            held,
+            packed: (n != 2).then_some(WINDOW),
+            piece: n as u32,
+            at: 0,
+        };
+        let mut proof = Proof {
+            size: 2_100_000,
+            key: Zeroizing::new([7; 32]),
+            digests: vec![[1; 16], [2; 16], [3; 16]],
+            points: [(1, 700), (2, WINDOW), (3, 0)].map(kept).into(),
+        };
+        let index = proof.encode().len();
+        let first = (PREFIX + index + TAG) as u64;
+        for (point, before) in proof.points.iter_mut().zip([0, 700 + 16, 700 + 16 + 32_768 + 16]) {
+            point.at = first + before;
+        }
+        proof
+    }
+
+    fn content(n: u8) -> ContentKey {
+        use crate::envelope::{Found, MasterKey, SealAs, seal};
+        let master = MasterKey::new(&[n; 32]).unwrap();
+        let (metadata, _) = seal(SealAs::V2, &master, b"", &mut |out| out.fill(n)).unwrap();
+        let Ok(Found::Complete(envelope)) = Found::from_metadata(&metadata) else { panic!("no envelope") };
+        envelope.open(&master).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        assert_eq!(Proof::decode(&proof().encode(), TOTAL, GZIP), Some(proof()));
+        let empty = Proof { size: 0, points: vec![], ..proof() };
+        assert_eq!(Proof::decode(&empty.encode(), TOTAL, GZIP), Some(empty));
+    }
+
+    #[test]
+    fn what_no_pass_ends_with_is_refused() {
+        let changes: [(&str, fn(&mut Proof)); 10] = [
+            ("shorter than its points", |p| p.size = 1_700_000),
+            ("nothing behind the last point", |p| p.size = 1_800_000),
+            ("a last segment without bound", |p| p.size = 1_800_001 + LONGEST_SEGMENT),
+            ("a first segment without bound", |p| p.points[0].out = LONGEST_SEGMENT + 1),
+            ("points out of order", |p| p.points.swap(0, 1)),
+            ("a point twice", |p| p.points[1].out = p.points[0].out),
+            ("input that goes back", |p| p.points[2].input = 0),
+            ("input behind the end", |p| p.points[2].input = GZIP),
+            ("nine bits", |p| p.points[0].skip = 9),
+            ("a window too large", |p| p.points[0].held = WINDOW + 1),
+        ];
+        for (what, change) in changes {
+            let mut proof = proof();
+            change(&mut proof);
+            assert_eq!(Proof::decode(&proof.encode(), TOTAL, GZIP), None, "{what}");
+        }
+        let index = proof().encode();
+        assert_eq!(Proof::decode(&index, TOTAL + CHUNK, GZIP), None, "of another object");
+        assert_eq!(Proof::decode(&[&index[..], &[0]].concat(), TOTAL, GZIP), None, "longer");
+    }
+
+    proptest! {
+        /// Whatever the bytes: no panic, and every segment is bounded.
+        #[test]
+        fn any_index_is_refused_or_bounded(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+            len in prop::option::of(any::<prop::sample::Index>()),
+            total in prop_oneof![Just(TOTAL), any::<u64>()],
+        ) {
+            let mut index = proof().encode().to_vec();
+            for (at, byte) in changes {
+                *at.get_mut(&mut index) = byte;
+            }
+            if let Some(len) = len {
+                index.truncate(len.index(index.len()));
+            }
+            if let Some(read) = Proof::decode(&index, total, GZIP) {
+                let starts: Vec<u64> = [0].into_iter().chain(read.points.iter().map(|p| p.out)).chain([read.size]).collect();
+                prop_assert!(starts.is_sorted() && starts.windows(2).all(|w| w[1] - w[0] <= LONGEST_SEGMENT));
+                prop_assert_eq!(read.digests.len() as u64, total.div_ceil(CHUNK));
+                prop_assert_eq!(read.encode().to_vec(), index);
+            }
+        }
+
+        #[test]
+        fn any_prefix_is_refused_or_bounded(bytes in prop::collection::vec(any::<u8>(), 0..80), ours in any::<bool>()) {
+            let content = content(1);
+            let bytes = if ours { [&MAGIC[..], &bytes].concat() } else { bytes };
+            if let Some((_, len)) = Seal::parse(&bytes, &content, b"id") {
+                prop_assert!(bytes.len() == PREFIX && len <= LONGEST_INDEX);
+            }
+        }
+    }
+
+    #[test]
+    fn a_piece_opens_in_its_place_with_its_key_only() {
+        let seal = Seal::new(&content(1), b"id").unwrap();
+        let sealed = seal.seal(3, b"window").unwrap();
+        assert_eq!(sealed.len(), 6 + TAG);
+        let prefix = seal.prefix(1000).unwrap();
+        let parse = |content: &ContentKey, identity: &[u8]| Seal::parse(&prefix, content, identity).unwrap();
+        let (again, len) = parse(&content(1), b"id");
+        assert_eq!((again.open(3, &sealed).unwrap().as_slice(), len), (&b"window"[..], 1000));
+        assert!(again.open(2, &sealed).is_none(), "another place");
+        assert!(parse(&content(2), b"id").0.open(3, &sealed).is_none(), "another key");
+        assert!(parse(&content(1), b"di").0.open(3, &sealed).is_none(), "another object");
+        assert!(Seal::new(&content(1), b"id").unwrap().open(3, &sealed).is_none(), "another salt");
+        for bit in 0..sealed.len() * 8 {
+            let mut changed = sealed.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(again.open(3, &changed).is_none());
+        }
+        assert!((0..sealed.len()).all(|len| again.open(3, &sealed[..len]).is_none()));
+        assert!(seal.prefix(LONGEST_INDEX + 1).is_none());
+    }
+}

@@ -91,7 +91,8 @@ impl Segments {
     /// The points published since the last call, with their segments' numbers.
     pub fn take_unpacked(&mut self) -> Vec<(usize, Arc<SeekPoint>)> {
         let new = self.starts.iter().enumerate().skip(self.packed);
-        let point = |(n, s): (usize, &Start)| if let Entry::Point(p) = &s.entry { Some((n, Arc::clone(p))) } else { None };
+        let point =
+            |(n, s): (usize, &Start)| if let Entry::Point(p) = &s.entry { Some((n, Arc::clone(p))) } else { None };
         let points = new.filter_map(point).collect();
         self.packed = self.starts.len();
         points

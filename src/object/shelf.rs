@@ -85,9 +85,9 @@ impl Shelf {
         let shelf = Arc::clone(self);
         self.disk.write(Some(bytes.len()), move |hold| {
             for (chunk, n) in bytes.chunks(CHUNK as usize).zip(first..) {
-                let (name, len) = (shelf.chunk(n), chunk.len() as u64);
-                if !hold.has(name, len) {
-                    hold.put(name, len, |file| file.write_all(chunk))?;
+                let name = shelf.chunk(n);
+                if hold.folder().read(name, 0, chunk.len()).as_deref() != Some(chunk) {
+                    hold.put(name, chunk.len() as u64, |file| file.write_all(chunk))?;
                 }
             }
             Ok(())
