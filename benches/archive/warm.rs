@@ -9,6 +9,9 @@ use std::time::Duration;
 use crate::measure::{median, ratio, row, time};
 use crate::rows::{Setup, cat_file};
 
+/// What somebody does with the file.
+type Use<'a> = &'a dyn Fn(&Path);
+
 pub fn remount(setup: &Setup) {
     let cache = tempfile::tempdir().unwrap();
     let with = ["--cache-dir", cache.path().to_str().unwrap()];
@@ -19,7 +22,7 @@ pub fn remount(setup: &Setup) {
         drop(mount);
     }
     let last = setup.text_len as u64 - 1;
-    let runs: [(&str, &dyn Fn(&Path)); 3] = [
+    let runs: [(&str, Use); 3] = [
         ("`tail -n 10`", &|path| {
             let tail = Command::new("tail").args(["-n", "10"]).arg(path).stdout(Stdio::null()).status();
             assert!(tail.unwrap().success());
@@ -44,7 +47,7 @@ pub fn remount(setup: &Setup) {
 }
 
 /// In a mount that nothing has been read from; adds to `fetched` what GETs ask for.
-fn fresh(setup: &Setup, options: &[&str], run: &dyn Fn(&Path), fetched: &mut u64) -> (Duration, Option<u64>) {
+fn fresh(setup: &Setup, options: &[&str], run: Use, fetched: &mut u64) -> (Duration, Option<u64>) {
     let mount = setup.mount(options);
     let path = mount.file("big");
     setup.server.forget();

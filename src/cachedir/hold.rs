@@ -56,13 +56,20 @@ impl Folder {
         if turn.paused.is_some_and(|since| since.elapsed() < PAUSE) {
             return;
         }
-        turn.paused = None;
-        if let Err(e) = self.hold(&mut turn).and_then(|mut hold| write(&mut hold)) {
-            turn.paused = Some(Instant::now());
-            let level = if turn.warned { log::Level::Debug } else { log::Level::Warn };
-            turn.warned = true;
-            log::log!(level, "--cache-dir {}: {e}: going on without; tried again now and then", self.shown);
+        let result = self.hold(&mut turn).and_then(|mut hold| write(&mut hold));
+        drop(turn);
+        if let Err(e) = result {
+            self.give_up(&e);
         }
+    }
+
+    /// For a while.
+    pub(super) fn give_up(&self, e: &io::Error) {
+        let mut turn = self.turn();
+        turn.paused = Some(Instant::now());
+        let level = if turn.warned { log::Level::Debug } else { log::Level::Warn };
+        turn.warned = true;
+        log::log!(level, "--cache-dir {}: {e}: going on without; tried again now and then", self.shown);
     }
 
     /// Evicts what is beyond the bound.

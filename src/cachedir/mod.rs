@@ -13,7 +13,7 @@ mod hold;
 mod name;
 
 use std::fs::{DirBuilder, File, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -61,7 +61,7 @@ impl Folder {
         let shown = escape(path.as_os_str().as_encoded_bytes());
         let wrong = |why: String| err!(Kind::Config, "--cache-dir {shown}: {why}");
         let failed = |e: io::Error| wrong(format!("cannot be used: {e}"));
-        if path.symlink_metadata().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+        if path.symlink_metadata().is_err_and(|e| e.kind() == ErrorKind::NotFound) {
             DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -87,7 +87,19 @@ impl Folder {
             return Err(wrong("holds other files; name an empty or a new folder".into()));
         }
         let folder = Folder { folder, shown, limit, turn: Mutex::default() };
-        folder.start().map_err(|e| err!(Kind::Config, "--cache-dir {}: {e}", folder.shown))?;
+        match folder.start() {
+            Ok(()) => {}
+            // What is there can be read all the same.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                folder.give_up(&e);
+            }
+            Err(e) => return Err(err!(Kind::Config, "--cache-dir {}: {e}", folder.shown)),
+        }
         Ok(folder)
     }
 

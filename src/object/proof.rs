@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use super::digest::{Digest, DigestKey};
 use super::scan::CHUNK;
 use crate::envelope::ContentKey;
-use crate::gunzip::LONGEST_SEGMENT;
+use crate::gunzip::{LONGEST_SEGMENT, SeekPoint};
 
 const MAGIC: &[u8; 16] = b"lafs proof v1\r\n\0";
 const SALT: usize = 32;
@@ -113,6 +113,13 @@ impl Proof {
 }
 
 impl Kept {
+    /// Where the window is to be follows from the points before. None for a point that cannot be written down.
+    pub fn of(point: &SeekPoint) -> Option<Kept> {
+        let (skip, window, packed) = point.block()?;
+        let held = u16::try_from(window.len()).ok()?;
+        Some(Kept { out: point.out, input: point.input, skip, held, packed, piece: 0, at: 0 })
+    }
+
     fn decode(bytes: &[u8; POINT], piece: u32, at: u64) -> Option<Kept> {
         let (out, rest) = bytes.split_first_chunk()?;
         let (input, rest) = rest.split_first_chunk()?;
@@ -223,7 +230,8 @@ mod tests {
 
     #[test]
     fn what_no_pass_ends_with_is_refused() {
-        let changes: [(&str, fn(&mut Proof)); 10] = [
+        type Change = fn(&mut Proof);
+        let changes: [(&str, Change); 10] = [
             ("shorter than its points", |p| p.size = 1_700_000),
             ("nothing behind the last point", |p| p.size = 1_800_000),
             ("a last segment without bound", |p| p.size = 1_800_001 + LONGEST_SEGMENT),

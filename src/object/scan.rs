@@ -20,7 +20,7 @@ use super::{Listed, Shared, Verify};
 use crate::err;
 use crate::error::{Error, Kind, Result};
 
-/// Unit of the ciphertext digests: what a random read fetches at least.
+/// Unit of the ciphertext digests: what a random read fetches at least. The format of proofs (`proof`) has it too.
 pub const CHUNK: u64 = 64 << 10;
 /// Unit of a scan's ranged GETs.
 pub const RUN: u64 = 32 * CHUNK;

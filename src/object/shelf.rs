@@ -101,30 +101,22 @@ impl Shelf {
         }
         scan.pack_points();
         let Some(points) = scan.read_segments(|s| s.points()) else { return Ok(()) };
-        let Some(blocks) = points.iter().map(|p| p.block()).collect::<Option<Vec<_>>>() else { return Ok(()) };
-        let kept = |(point, &(skip, window, packed)): (&Arc<SeekPoint>, &(u8, &[u8], Option<u16>))| {
-            let (held, piece, at) = (window.len() as u16, 0, 0); // where a window is follows from the others
-            Kept { out: point.out, input: point.input, skip, held, packed, piece, at }
-        };
-        let proof = Proof {
-            size,
-            key: scan.digester.key().clone(),
-            digests: scan.digests.read().unwrap_or_else(PoisonError::into_inner).clone(),
-            points: points.iter().zip(&blocks).map(kept).collect(),
-        };
+        let Some(kept) = points.iter().map(|p| Kept::of(p)).collect() else { return Ok(()) };
+        let digests = scan.digests.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let proof = Proof { size, key: scan.digester.key().clone(), digests, points: kept };
         let index = proof.encode();
         // What could not be read again is not written.
         let Some(seal) = Seal::new(&self.content, &self.identity) else { return Ok(()) };
         let sealed = Proof::decode(&index, self.total, self.gzip_len).and_then(|_| seal.seal(0, &index));
         let Some(sealed) = sealed else { return Ok(()) };
         let Some(prefix) = seal.prefix(sealed.len()) else { return Ok(()) };
-        let windows: u64 = blocks.iter().map(|(_, window, _)| (window.len() + TAG) as u64).sum();
+        let windows: u64 = proof.points.iter().map(|p| u64::from(p.held) + TAG as u64).sum();
         hold.put(self.proof(), (prefix.len() + sealed.len()) as u64 + windows, |file| {
             file.write_all(&prefix)?;
             file.write_all(&sealed)?;
-            for ((_, window, _), piece) in blocks.iter().zip(1..) {
-                let sealed = seal.seal(piece, window).ok_or_else(|| io::Error::other("a window cannot be sealed"))?;
-                file.write_all(&sealed)?;
+            for (point, piece) in points.iter().zip(1..) {
+                let sealed = point.block().and_then(|(_, window, _)| seal.seal(piece, window));
+                file.write_all(&sealed.ok_or_else(|| io::Error::other("a window cannot be sealed"))?)?;
             }
             Ok(())
         })

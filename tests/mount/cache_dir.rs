@@ -346,17 +346,38 @@ impl Drop for Tmpfs {
 fn a_full_disk_is_done_without() {
     let server = Server::start();
     let logs = two_logs(&server);
-    let cache = Cache::new();
-    let Some(_disk) = Tmpfs::new(cache.path(), "size=1m,mode=700") else { return };
-    for _ in 0..2 {
-        let mount = cache.mount(&server, &[]);
-        for (log, text) in &logs {
-            assert!(fs::read(mount.path(log.path())).unwrap() == *text);
-            assert_eq!(xattr(&mount.path(log.path()), "auth").unwrap(), "proven");
+    // Full soon, and so full that not even a name fits.
+    for options in ["size=1m,mode=700", "size=1m,nr_inodes=1,mode=700"] {
+        let cache = Cache::new();
+        let Some(_disk) = Tmpfs::new(cache.path(), options) else { return };
+        for _ in 0..2 {
+            let mount = cache.mount(&server, &[]);
+            for (log, text) in &logs {
+                assert!(fs::read(mount.path(log.path())).unwrap() == *text);
+                assert_eq!(xattr(&mount.path(log.path()), "auth").unwrap(), "proven");
+            }
+            eventually("it is said once", || (mount.log().matches("No space left").count() == 1).then_some(()));
         }
-        eventually("it is said once", || (mount.log().matches("No space left").count() == 1).then_some(()));
+        assert!(!cache.path().join("new").exists(), "the file that did not fit was left behind");
     }
-    assert!(!cache.path().join("new").exists(), "the file that did not fit was left behind");
+}
+
+/// Whatever was put there is read, and nothing is written.
+#[test]
+fn a_read_only_folder_serves() {
+    let server = Server::start();
+    let logs = two_logs(&server);
+    let cache = Cache::new();
+    let Some(disk) = Tmpfs::new(cache.path(), "size=64m,mode=700") else { return };
+    fill(&cache, &server, &logs);
+    let remount = std::process::Command::new("mount").args(["-o", "remount,ro"]).arg(&disk.0).status().unwrap();
+    assert!(remount.success());
+    let mount = cache.mount(&server, &[]);
+    server.forget();
+    for (log, text) in &logs {
+        assert!(fs::read(mount.path(log.path())).unwrap() == *text);
+    }
+    assert_eq!(fetched(&server), 2 * 64, "{:#?}", gets(&server));
 }
 
 /// Two mounts share a folder that is too small for what they read. The file system holds no byte more than the bound, so
