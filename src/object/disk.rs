@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 const QUEUE: usize = 16 << 20;
 
 /// How long an end waits for what is still to be written.
-const SETTLE: Duration = Duration::from_secs(5);
+const SETTLE: Duration = Duration::from_secs(10);
 
 pub struct Disk {
     folder: Arc<Folder>,
