@@ -25,6 +25,8 @@ mod mounted;
 mod peers;
 #[path = "archive/rows.rs"]
 mod rows;
+#[path = "archive/warm.rs"]
+mod warm;
 
 use common::s3;
 use rows::Setup;

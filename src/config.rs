@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::cachedir::Folder;
 use crate::catalog::Catalog;
 use crate::catalog::select::{Selection, SelectionArgs};
 use crate::cli::{KeyArgs, ReadArgs, SelectArgs, SizesArg, StoreArgs, VerifyArg};
@@ -147,7 +148,8 @@ pub fn archive(
     listing_ttl: std::time::Duration,
     read: &ReadArgs,
 ) -> Result<(Catalog, Objects)> {
-    let objects = Objects::new(Arc::clone(&store), keyring, policy(read), read.memory)?;
+    let cache_dir = read.cache_dir.as_ref().map(|path| Folder::open(path, read.cache_size)).transpose()?;
+    let objects = Objects::with_cache_dir(Arc::clone(&store), keyring, policy(read), read.memory, cache_dir);
     Ok((Catalog::new(store, selection, listing_ttl), objects))
 }
 

@@ -4,13 +4,16 @@
 //!  kernel ─► fuse ─► fs ─┬─► catalog ─► key        names and folders, from listings
 //!                        └─► object ─┬─► store     ciphertext, in pinned ranges
 //!                                    ├─► envelope  data keys, GHASH, CTR
-//!                                    └─► gunzip    inflate, CRC, seek points
+//!                                    ├─► gunzip    inflate, CRC, seek points
+//!                                    └─► cachedir  the folder of --cache-dir
 //! ```
 //!
 //! Arrows point down only (a test asserts it): `main → cmd → {config, fuse} → fs → {catalog, object} →
-//! {store, key, envelope, gunzip}`. The last four import nothing of ours but `error`; nor does `record`, which `cmd` uses.
+//! {store, key, envelope, gunzip, cachedir}`. The last five import nothing of ours but `error`; nor does `record`, which
+//! `cmd` uses.
 
 pub mod audit;
+pub mod cachedir;
 pub mod catalog;
 pub mod cli;
 pub mod cmd;

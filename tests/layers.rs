@@ -16,8 +16,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gunzip", &["error"]),
     ("record", &["error"]),
     ("store", &["error"]),
+    ("cachedir", &["error"]),
     ("catalog", &["store", "key", "error"]),
-    ("object", &["store", "key", "envelope", "gunzip", "error"]),
+    ("object", &["store", "key", "envelope", "gunzip", "cachedir", "error"]),
     ("fs", &["catalog", "object", "key", "envelope", "error"]),
     ("fuse", &["fs", "error"]),
     // Beside the data flow: what the commands are made of.
@@ -27,7 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("logging", &["error"]),
     ("keysource", &["envelope", "error"]),
     ("demo", &["store", "key", "envelope", "error"]),
-    ("config", &["cli", "catalog", "daemon", "object", "store", "envelope", "keysource", "error"]),
+    ("config", &["cli", "cachedir", "catalog", "daemon", "object", "store", "envelope", "keysource", "error"]),
     ("lib", &[]),
     // The build script.
     ("build", &[]),

@@ -5,6 +5,8 @@ mod common;
 
 #[path = "mount/budget.rs"]
 mod budget;
+#[path = "mount/cache_dir.rs"]
+mod cache_dir;
 #[path = "mount/damage.rs"]
 mod damage;
 #[path = "mount/demo.rs"]

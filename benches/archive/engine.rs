@@ -61,7 +61,7 @@ fn open(setup: &Setup, verify: Verify) -> (Objects, Arc<LogFile>) {
     let mut keyring = Keyring::default();
     keyring.insert(MasterKey::new(&[7; 32]).unwrap());
     let policy = Policy { verify, ..Policy::default() };
-    let objects = Objects::new(Arc::new(store), keyring, policy, 256 << 20).unwrap();
+    let objects = Objects::new(Arc::new(store), keyring, policy, 256 << 20);
     let file = objects.get(&Listed {
         key: "k".into(),
         key_sum: setup.master.fingerprint(),

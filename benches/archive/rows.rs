@@ -18,7 +18,7 @@ use crate::data::text;
 use crate::measure::{cores, median, percentile, ratio, row, time};
 use crate::mounted::Mounted;
 use crate::s3::Server;
-use crate::{commands, direct, download, engine, peers};
+use crate::{commands, direct, download, engine, peers, warm};
 
 pub type Row = fn(&Setup);
 
@@ -35,6 +35,7 @@ pub const ALL: &[(&str, Row)] = &[
     ("readers", readers),
     ("direct-large", direct::large),
     ("direct-small", direct::small),
+    ("remount", warm::remount),
     ("peers", peers::gzip_tools),
     ("find", commands::find),
     ("download", download::download),

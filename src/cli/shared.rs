@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::values::{duration, memory};
+use super::values::{cache_size, duration, memory};
 
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Bucket")]
@@ -114,6 +114,15 @@ pub struct ReadArgs {
     /// Memory for text, ciphertext in flight and seek points
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = memory)]
     pub memory: usize,
+
+    /// Keep ciphertext, and sealed proofs that it is authentic, in this folder (0700, yours; made if need be) for the next
+    /// time; mounts may share it
+    #[arg(long, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+
+    /// What --cache-dir may take at most
+    #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = cache_size, requires = "cache_dir")]
+    pub cache_size: u64,
 }
 
 impl Default for ReadArgs {
@@ -124,6 +133,8 @@ impl Default for ReadArgs {
             allow_unauthenticated: false,
             allow_instruction_files: false,
             memory: 256 << 20,
+            cache_dir: None,
+            cache_size: 10 << 30,
         }
     }
 }

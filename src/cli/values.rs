@@ -39,6 +39,11 @@ pub(super) fn memory(text: &str) -> Result<usize, String> {
     if bytes < 32 << 20 { Err("32MiB is the least".into()) } else { Ok(bytes) }
 }
 
+pub(super) fn cache_size(text: &str) -> Result<u64, String> {
+    let bytes = size(text)?;
+    if bytes < 16 << 20 { Err("16MiB is the least".into()) } else { Ok(bytes) }
+}
+
 pub(super) fn mode(text: &str) -> Result<u16, String> {
     let bits = u16::from_str_radix(text, 8).map_err(|_| "write it in octal, as 0440".to_owned())?;
     if bits & !0o555 != 0 {
@@ -63,7 +68,8 @@ mod tests {
         assert_eq!(size("64MiB"), Ok(64 << 20));
         assert_eq!(size("10"), Ok(10));
         assert!(size("1XB").is_err() && size("99999999999TiB").is_err());
-        assert!(memory("1MiB").is_err());
+        assert!(memory("1MiB").is_err() && cache_size("15MiB").is_err());
+        assert_eq!(cache_size("16MiB"), Ok(16 << 20));
         assert_eq!(mode("0440"), Ok(0o440));
         assert!(mode("0644").is_err() && mode("9").is_err());
     }

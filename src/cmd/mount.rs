@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use super::notify::{self, PidFile};
 use super::serve::{Service, runtime};
+use crate::cachedir;
 use crate::cli::MountArgs;
 use crate::config;
 use crate::daemon;
@@ -18,6 +19,9 @@ pub fn run(args: MountArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
     let selection = config::selection(args.select)?;
     config::Place::parse(&args.bucket)?;
     let path = mountpoint::prepare(&args.mountpoint)?;
+    if let Some(cache_dir) = &args.read.cache_dir {
+        cachedir::check_outside(cache_dir, &path)?;
+    }
     // Keys may come from the terminal or standard input: before the daemon lets go of both.
     let keyring = config::keyring(args.keys, env_keys)?;
     let look = Look {

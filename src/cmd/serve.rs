@@ -73,6 +73,7 @@ impl Service {
             }
         };
         self.mounted.unmount()?;
+        self.fs.objects().settle().await;
         Ok(outcome)
     }
 }

@@ -12,6 +12,8 @@ use std::fmt;
 use std::ops::Range;
 
 use ghash::GHash;
+use hkdf::Hkdf;
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::cipher::{Aes, BLOCK, Block, padding};
@@ -33,8 +35,15 @@ pub struct ContentKey {
 }
 
 enum Mode {
-    Gcm { iv: [u8; 12], aad: &'static [u8] },
-    Cbc { iv: Block },
+    /// `secret`: what [`ContentKey::derive`] starts from.
+    Gcm {
+        iv: [u8; 12],
+        aad: &'static [u8],
+        secret: Zeroizing<[u8; 32]>,
+    },
+    Cbc {
+        iv: Block,
+    },
 }
 
 /// What the end of an object tells about its whole. Not proven until the object is verified.
@@ -47,8 +56,11 @@ pub struct Tail {
 }
 
 impl ContentKey {
-    pub(super) fn gcm(aes: Aes, iv: [u8; 12], aad: &'static [u8]) -> ContentKey {
-        ContentKey { aes, mode: Mode::Gcm { iv, aad } }
+    /// `None` if no AES key has that length.
+    pub(super) fn gcm(key: &[u8], iv: [u8; 12], aad: &'static [u8]) -> Option<ContentKey> {
+        let salt = [b"logarchivefs derived keys 1", &iv[..], aad].concat();
+        let secret = Zeroizing::new(Hkdf::<Sha256>::extract(Some(&salt), key).0.into());
+        Some(ContentKey { aes: Aes::new(key)?, mode: Mode::Gcm { iv, aad, secret } })
     }
 
     pub(super) fn cbc(aes: Aes, iv: Block) -> ContentKey {
@@ -58,6 +70,16 @@ impl ContentKey {
     /// False for CBC: its [`Verifier`] only counts.
     pub fn authenticated(&self) -> bool {
         matches!(self.mode, Mode::Gcm { .. })
+    }
+
+    /// A key for another purpose (HKDF-SHA256): one for each content key, IV, associated data, `purpose` (a constant) and
+    /// `context`. None for CBC: what nothing authenticates vouches for nothing.
+    pub fn derive(&self, purpose: &'static str, context: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
+        let Mode::Gcm { secret, .. } = &self.mode else { return None };
+        let mut key = Zeroizing::new([0; 32]);
+        let info = [purpose.as_bytes(), &[0], context];
+        Hkdf::<Sha256>::from_prk(&**secret).ok()?.expand_multi_info(&info, &mut *key).ok()?;
+        Some(key)
     }
 
     /// [`Kind::Truncated`] if no object of this cipher has that many bytes.
@@ -197,7 +219,7 @@ impl ContentKey {
         self.check_len(object_len)?;
         Ok(match &self.mode {
             Mode::Cbc { .. } => Verifier::counting(object_len),
-            Mode::Gcm { iv, aad } => {
+            Mode::Gcm { iv, aad, .. } => {
                 let hash_key = Zeroizing::new(self.aes.encrypt_block([0; BLOCK]));
                 let mask = self.aes.encrypt_block(counter(iv, 1));
                 Verifier::gcm(GHash::new(&(*hash_key).into()), mask, aad, object_len)
@@ -227,5 +249,32 @@ impl fmt::Debug for ContentKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mode = if self.authenticated() { "GCM" } else { "CBC" };
         write!(f, "ContentKey(AES-{}-{mode})", self.aes.bits())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_detail_of_an_envelope_gives_other_derived_keys() {
+        let gcm = |key: &[u8], iv: u8, aad| ContentKey::gcm(key, [iv; 12], aad).unwrap();
+        let first = gcm(&[1; 32], 2, b"");
+        let derived = first.derive("a", b"b").unwrap();
+        assert_eq!(gcm(&[1; 32], 2, b"").derive("a", b"b").unwrap(), derived);
+        let others = [
+            gcm(&[3; 32], 2, b"").derive("a", b"b"),
+            gcm(&[1; 16], 2, b"").derive("a", b"b"),
+            gcm(&[1; 32], 3, b"").derive("a", b"b"),
+            gcm(&[1; 32], 2, b"x").derive("a", b"b"),
+            first.derive("c", b"b"),
+            first.derive("a", b"d"),
+            first.derive("a", b""),
+            first.derive("", b"ab"),
+        ];
+        let all: std::collections::HashSet<_> = others.into_iter().map(|key| *key.unwrap()).chain([*derived]).collect();
+        assert_eq!(all.len(), 9);
+        let cbc = ContentKey::cbc(Aes::new(&[1; 32]).unwrap(), [2; 16]);
+        assert!(cbc.derive("a", b"b").is_none(), "nothing authenticates it");
     }
 }

@@ -96,8 +96,7 @@ impl Envelope {
                     Wrap::Rfc3394 => master.unwrap(wrapped),
                 };
                 let key = key.ok_or_else(unwrap_failed)?;
-                let aes = Aes::new(&key).ok_or_else(|| bad_length(key.len()))?;
-                Ok(ContentKey::gcm(aes, *iv, b""))
+                ContentKey::gcm(&key, *iv, b"").ok_or_else(|| bad_length(key.len()))
             }
             Form::V3 { wrapped, message_id, commitment } => {
                 let key = master.gcm_open(wrapped, SUITE.as_bytes()).ok_or_else(unwrap_failed)?;
@@ -106,8 +105,7 @@ impl Envelope {
                 if !bool::from(derived.commitment.ct_eq(commitment)) {
                     return Err(err!(Kind::Commitment, "the key commitment does not match (x-amz-d)"));
                 }
-                let aes = Aes::new(&*derived.content_key).ok_or_else(|| bad_length(derived.content_key.len()))?;
-                Ok(ContentKey::gcm(aes, V3_IV, &SUITE_ID))
+                ContentKey::gcm(&*derived.content_key, V3_IV, &SUITE_ID).ok_or_else(|| bad_length(key.len()))
             }
         }
     }

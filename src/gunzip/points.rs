@@ -90,6 +90,28 @@ impl SeekPoint {
         Ok(Some(SeekPoint { out: self.out, input: self.input, entry: Entry::Block { skip: *skip, window } }))
     }
 
+    /// What [`SeekPoint::from_block`] needs beside the offsets: bits to skip, the window as it is held, and the length of
+    /// its text if that is packed. None for the start, and for a copy of the inflate state, which cannot be written down.
+    pub fn block(&self) -> Option<(u8, &[u8], Option<u16>)> {
+        match &self.entry {
+            Entry::Block { skip, window: Window::Plain(text) } => Some((*skip, text, None)),
+            Entry::Block { skip, window: Window::Packed(bytes, len) } => Some((*skip, bytes, Some(*len))),
+            Entry::Start | Entry::Inside(_) => None,
+        }
+    }
+
+    /// A point that was written down, of which the caller knows that it is unchanged. `Internal` if it never was one.
+    pub fn from_block(out: u64, input: u64, skip: u8, window: &[u8], packed: Option<u16>) -> Result<SeekPoint> {
+        if skip > 7 || window.len().max(packed.unwrap_or(0).into()) > WINDOW {
+            return Err(err!(Kind::Internal, "no seek point has {skip} bits and a window of {} bytes", window.len()));
+        }
+        let window = match packed {
+            Some(len) => Window::Packed(window.into(), len),
+            None => Window::Plain(window.into()),
+        };
+        Ok(SeekPoint { out, input, entry: Entry::Block { skip, window } })
+    }
+
     /// Whether this is a copy of the inflate state (about 47 KiB, memory only), not a position and a window.
     pub fn is_snapshot(&self) -> bool {
         matches!(self.entry, Entry::Inside(_))
@@ -315,6 +337,32 @@ mod tests {
         let empty = index.cost();
         index.extend(points).unwrap();
         assert!(index.cost() > empty + STATE_COST);
+    }
+
+    #[test]
+    fn a_point_that_was_written_down_is_the_same_point() {
+        let mut recorder = Recorder::new();
+        let mut raw = RawInflate::new().unwrap();
+        raw.set_dictionary(&[b"some text ".repeat(500), vec![1; 9]].concat()).unwrap();
+        recorder.block(&raw, SPACING, 5, 3).unwrap();
+        recorder.inside(&raw, 2 * SPACING, 9).unwrap();
+        let points = recorder.take();
+        let unpack = |point: &SeekPoint| {
+            let Entry::Block { skip, window } = &point.entry else { panic!("another kind of point") };
+            let mut text = [0; WINDOW];
+            let len = window.unpack(&mut text).unwrap();
+            (point.out, point.input, *skip, text[..len].to_vec())
+        };
+        for point in [&points[0], &points[0].packed().unwrap().unwrap()] {
+            let (skip, window, packed) = point.block().unwrap();
+            let again = SeekPoint::from_block(point.out, point.input, skip, window, packed).unwrap();
+            assert_eq!(unpack(&again), unpack(point));
+            assert_eq!(again.cost(), point.cost());
+        }
+        assert!(points[1].block().is_none() && SeekPoint::start().block().is_none());
+        for (skip, len, packed) in [(8, 0, None), (0, WINDOW + 1, None), (0, 1, Some(WINDOW as u16 + 1))] {
+            assert!(SeekPoint::from_block(1, 1, skip, &vec![0; len], packed).is_err());
+        }
     }
 
     #[test]

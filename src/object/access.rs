@@ -1,6 +1,6 @@
 //! Random access into what a scan has proven: segments from the cache, or made again from a seek point.
 //!
-//! Invariant: ciphertext that comes from the store a second time is compared with the digest that verify took of it.
+//! Invariant: ciphertext that comes from the store a second time, or from the cache folder, is compared with the digest that verify took of it.
 
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
@@ -11,9 +11,8 @@ use tokio::sync::oneshot;
 
 use super::cache::Part;
 use super::cutter::MOST_IDLE;
-use super::digest::Digest;
 use super::scan::{CHUNK, Progress, RUN, Scan};
-use super::segment::{Recipe, Segments};
+use super::segment::{Entry, Recipe, Segments};
 use crate::err;
 use crate::error::{Kind, Result};
 use crate::gunzip::{Resumed, SeekPoint};
@@ -113,14 +112,18 @@ impl Scan {
         let len = (recipe.text.end - recipe.text.start) as usize;
         let _permit = self.shared.cache.work(len as u64 + (recipe.gzip.end - recipe.gzip.start)).await;
         let cover = self.head.content.cover(recipe.gzip.clone(), self.head.total);
+        let point = match recipe.entry {
+            Entry::Begin => Arc::new(SeekPoint::start()),
+            Entry::Point(point) => point,
+            Entry::Kept(kept) => self.kept_point(kept).await?,
+        };
         let cipher = self.ciphertext(cover).await?;
         let scan = Arc::clone(self);
         self.shared
             .cpu
             .run(move || {
                 let gzip = scan.decrypt(recipe.gzip, cipher)?;
-                let start = SeekPoint::start();
-                let mut decoder = Resumed::new(recipe.point.as_deref().unwrap_or(&start))?;
+                let mut decoder = Resumed::new(&point)?;
                 let mut text = scan.shared.texts.take();
                 text.reserve_exact(len);
                 let (mut used, mut idle) = (0, 0);
@@ -145,35 +148,48 @@ impl Scan {
             .await?
     }
 
-    /// Ciphertext of a range that verify has passed: from the cache, or fetched again.
-    pub(super) async fn ciphertext(&self, range: Range<u64>) -> Result<Cipher> {
+    /// Ciphertext of a range that verify has passed: from the cache or its folder, or fetched again.
+    pub(super) async fn ciphertext(self: &Arc<Self>, range: Range<u64>) -> Result<Cipher> {
         if let Some(pieces) = self.cached_ciphertext(&range) {
             return Ok(Cipher::Known(pieces));
         }
         let first = range.start / CHUNK;
         let start = first * CHUNK;
         let end = (range.end.div_ceil(CHUNK) * CHUNK).min(self.head.total);
+        let wanted = (range.start - start) as usize..(range.end - start) as usize;
+        if let Some(bytes) = self.kept_chunks(start..end).await {
+            return Ok(Cipher::Known(vec![bytes.slice(wanted)]));
+        }
         let bytes = self.fetch(start..end).await?;
-        Ok(Cipher::Fetched { bytes, first, wanted: (range.start - start) as usize..(range.end - start) as usize })
+        Ok(Cipher::Fetched { bytes, first, wanted })
     }
 
     /// The pieces of `cipher`, once fetched ones are known to be those that verify has passed. For the CPU pool.
-    fn check(&self, cipher: Cipher) -> Result<Vec<Bytes>> {
+    fn authentic(&self, cipher: Cipher) -> Result<Vec<Bytes>> {
         let (bytes, first, wanted) = match cipher {
             Cipher::Known(pieces) => return Ok(pieces),
             Cipher::Fetched { bytes, first, wanted } => (bytes, first, wanted),
         };
-        let digests = self.digest(first, &bytes)?;
-        let known = self.digests.read().unwrap_or_else(PoisonError::into_inner);
-        if known.get(first as usize..first as usize + digests.len()) != Some(&digests[..]) {
-            let start = first * CHUNK;
-            return Err(err!(
-                Kind::Digest,
-                "bytes {start}-{} are not those that were authenticated: the store changed or damaged them",
-                start + bytes.len() as u64 - 1
-            ));
+        self.check(first, &bytes)?;
+        if let Some(shelf) = &self.shelf {
+            shelf.keep(first, bytes.clone());
         }
         Ok(vec![bytes.slice(wanted)])
+    }
+
+    /// Compares whole chunks, from number `first` on, with the digests that verify took of them.
+    pub(super) fn check(&self, first: u64, bytes: &[u8]) -> Result<()> {
+        let digests = self.digester.of(first, bytes)?;
+        let known = self.digests.read().unwrap_or_else(PoisonError::into_inner);
+        if known.get(first as usize..first as usize + digests.len()) == Some(&digests[..]) {
+            return Ok(());
+        }
+        let start = first * CHUNK;
+        Err(err!(
+            Kind::Digest,
+            "bytes {start}-{} are not those that were authenticated: the store changed or damaged them",
+            start + bytes.len() as u64 - 1
+        ))
     }
 
     fn cached_ciphertext(&self, range: &Range<u64>) -> Option<Vec<Bytes>> {
@@ -188,16 +204,12 @@ impl Scan {
 
     /// The part `range` of the gzip stream; `cipher` is what covers it. For the CPU pool.
     pub(super) fn decrypt(&self, range: Range<u64>, cipher: Cipher) -> Result<Bytes> {
-        let cipher = self.check(cipher)?;
+        let cipher = self.authentic(cipher)?;
         let pool = self.shared.pool_for(cipher.iter().map(Bytes::len).sum());
         let mut buf = pool.take();
         cipher.iter().for_each(|piece| buf.extend_from_slice(piece));
         let plain = self.head.content.decrypt(range, self.head.total, &mut buf)?;
         Ok(pool.lend(buf).slice(plain))
-    }
-
-    pub(super) fn digest(&self, first: u64, bytes: &[u8]) -> Result<Vec<Digest>> {
-        self.shared.digests.of(self.number, first, bytes)
     }
 
     pub(super) async fn fetch(&self, range: Range<u64>) -> Result<Bytes> {

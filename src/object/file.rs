@@ -21,6 +21,8 @@ pub struct LogFile {
     /// The last answer was that the object is archived. Asked again each time: somebody may have restored it.
     archived: Mutex<Option<Error>>,
     scan: Mutex<Option<Arc<Scan>>>,
+    /// Whether the cache folder has a proof was asked.
+    recalled: OnceCell<()>,
     handles: AtomicU32,
     opening: Mutex<()>,
     /// The kernel was told the end of a file with too large a hint.
@@ -63,8 +65,8 @@ pub enum Auth {
 
 impl LogFile {
     pub(super) fn new(shared: Arc<Shared>, object: Listed) -> Arc<Self> {
-        let (head, archived, scan, handles, opening, end_told, followed) = Default::default();
-        Arc::new(LogFile { shared, object, head, archived, scan, handles, opening, end_told, followed })
+        let (head, archived, scan, recalled, handles, opening, end_told, followed) = Default::default();
+        Arc::new(LogFile { shared, object, head, archived, scan, recalled, handles, opening, end_told, followed })
     }
 
     pub fn object(&self) -> &Listed {
@@ -115,7 +117,11 @@ impl LogFile {
 
     /// `len` bytes of text from `offset`, fewer only where the file ends.
     pub async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
-        self.scan().await?.read(offset, len).await
+        let scan = self.scan().await?;
+        match scan.read(offset, len).await {
+            Err(_) if scan.is_lost() => self.scan().await?.read(offset, len).await,
+            other => other,
+        }
     }
 
     pub fn is_open(&self) -> bool {
@@ -166,6 +172,7 @@ impl LogFile {
             Err(e) if e.kind().is_verdict() || e.kind() == Kind::Archived => return Ok(Size::Unreadable(e)),
             Err(e) => return Err(e),
         };
+        self.recall(&head).await;
         let hint = head.size_hint.filter(|_| {
             self.shared.policy.sizes == Sizes::Hint
                 && self.object.size > SMALL
@@ -216,17 +223,29 @@ impl LogFile {
         scan.done().filter(|done| done.as_ref().err().is_none_or(|e| e.kind().is_verdict()))
     }
 
-    /// The scan: running, or done; started if there is none or the last one failed for the storage's sake.
+    /// Takes up an earlier pass whose proof is in the cache folder.
+    async fn recall(&self, head: &Arc<Head>) {
+        let recall = || async {
+            if let Some(scan) = Scan::recall(&self.shared, &self.object, head).await {
+                *self.scan.lock().unwrap_or_else(PoisonError::into_inner) = Some(scan);
+            }
+        };
+        self.recalled.get_or_init(recall).await;
+    }
+
+    /// The scan: running, or done; started if there is none, the last one failed for the storage's sake, or the proof that it
+    /// was recalled from is gone.
     pub(super) async fn scan(&self) -> Result<Arc<Scan>> {
         let head = self.head().await?;
+        self.recall(&head).await;
         let mut current = self.scan.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(scan) = current.as_ref() {
             let failed = scan.done().is_some_and(|d| d.is_err_and(|e| !e.kind().is_verdict()));
-            if !failed {
+            if !failed && !scan.is_lost() {
                 return Ok(Arc::clone(scan));
             }
         }
-        let scan = Scan::start(&self.shared, &self.object, head);
+        let scan = Scan::start(&self.shared, &self.object, head)?;
         *current = Some(Arc::clone(&scan));
         Ok(scan)
     }

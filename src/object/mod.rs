@@ -20,14 +20,17 @@ pub mod cache;
 pub mod cpu;
 mod cutter;
 mod digest;
+mod disk;
 mod file;
 mod follow;
 pub mod head;
 mod pass;
 mod pool;
+mod proof;
 mod scan;
 mod segment;
 mod sequence;
+mod shelf;
 mod sweep;
 mod turn;
 
@@ -41,10 +44,11 @@ use cache::Cache;
 use cpu::Cpu;
 pub use file::{Auth, LogFile, Size, Told};
 pub use sequence::Sequence;
-pub use sweep::{Shelf, Stored, Swept, Text};
+pub use sweep::{Held, Stored, Swept, Text};
 
 use head::Head;
 
+use crate::cachedir::Folder;
 use crate::envelope::Keyring;
 use crate::err;
 use crate::error::{Kind, Result};
@@ -112,8 +116,8 @@ pub struct Shared {
     /// Buffers for text, and for ciphertext and what it decrypts to.
     texts: Arc<pool::Pool>,
     runs: Arc<pool::Pool>,
-    /// Digests of ciphertext, under a key of this process.
-    digests: digest::Digests,
+    /// The folder of `--cache-dir`.
+    disk: Option<Arc<disk::Disk>>,
     next_scan: AtomicU64,
     turns: Arc<turn::Turns>,
 }
@@ -136,7 +140,17 @@ struct Kept {
 const IDLE_FILES: usize = 65_536;
 
 impl Objects {
-    pub fn new(store: Arc<dyn Store>, keyring: Keyring, policy: Policy, memory: usize) -> Result<Self> {
+    pub fn new(store: Arc<dyn Store>, keyring: Keyring, policy: Policy, memory: usize) -> Self {
+        Objects::with_cache_dir(store, keyring, policy, memory, None)
+    }
+
+    pub fn with_cache_dir(
+        store: Arc<dyn Store>,
+        keyring: Keyring,
+        policy: Policy,
+        memory: usize,
+        cache_dir: Option<Folder>,
+    ) -> Self {
         let (cache, cpu) = (Cache::new(memory), Cpu::default());
         let shared = Shared {
             store,
@@ -146,16 +160,23 @@ impl Objects {
             cpu: cpu.clone(),
             texts: pool::Pool::new(SPACING as usize + (96 << 10), 64),
             runs: pool::Pool::new(scan::RUN as usize, 16),
-            digests: digest::Digests::new()?,
+            disk: cache_dir.map(disk::Disk::new),
             next_scan: AtomicU64::new(1),
             turns: turn::Turns::new(cpu.cores()),
         };
-        Ok(Objects {
+        Objects {
             shared: Arc::new(shared),
             table: Mutex::new(HashMap::new()),
             clock: AtomicU64::new(0),
             idle_index_limit: memory / 4,
-        })
+        }
+    }
+
+    /// For the end: waits, though not for long, until the cache folder has what is still to be written there.
+    pub async fn settle(&self) {
+        if let Some(disk) = &self.shared.disk {
+            disk.settle().await;
+        }
     }
 
     pub fn shared(&self) -> &Arc<Shared> {

@@ -80,12 +80,16 @@ impl Scan {
                 let permit = scan.shared.cache.flight(range.end - range.start).await;
                 // A task of its own goes on while this one computes.
                 let task = tokio::spawn(async move {
+                    let first = n * (RUN / CHUNK);
                     let bytes = match body {
                         Some(body) => body.slice(range.start as usize..range.end as usize),
                         None => scan.fetch(range).await?,
                     };
+                    if let Some(shelf) = &scan.shelf {
+                        shelf.keep(first, bytes.clone());
+                    }
                     let (cpu, input) = (scan.shared.cpu.clone(), bytes.clone());
-                    let digests = cpu.run(move || scan.digest(n * (RUN / CHUNK), &input)).await??;
+                    let digests = cpu.run(move || scan.digester.of(first, &input)).await??;
                     Ok::<_, Error>((permit, bytes, digests))
                 });
                 task.await.map_err(|e| err!(Kind::Internal, "a fetch failed: {e}"))?
@@ -236,7 +240,7 @@ impl Scan {
     }
 
     /// Packs the seek points that came since the last call.
-    fn pack_points(&self) {
+    pub(super) fn pack_points(&self) {
         let points = self.segments.write().unwrap_or_else(PoisonError::into_inner).take_unpacked();
         for (n, point) in points {
             // A point that cannot be packed serves as it is.

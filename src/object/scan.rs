@@ -3,7 +3,7 @@
 //! Invariant: text leaves [`Scan::read`] only when it is released: with `--verify full` after the tag has held. What the
 //! cache no longer has is made again from a seek point and from ciphertext that verify has digested.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -11,14 +11,16 @@ use tokio::sync::watch;
 
 use super::access::Load;
 use super::cache::{CacheKey, Part};
-use super::digest::Digest;
+use super::digest::{Digest, Digests};
 use super::head::{Head, unauthenticated_damage};
+use super::proof::Seal;
 use super::segment::Segments;
+use super::shelf::Shelf;
 use super::{Listed, Shared, Verify};
 use crate::err;
 use crate::error::{Error, Kind, Result};
 
-/// Unit of the ciphertext digests: what a random read fetches at least.
+/// Unit of the ciphertext digests: what a random read fetches at least. The format of proofs (`proof`) has it too.
 pub const CHUNK: u64 = 64 << 10;
 /// Unit of a scan's ranged GETs.
 pub const RUN: u64 = 32 * CHUNK;
@@ -48,6 +50,7 @@ pub struct Scan {
     pub(super) object: Listed,
     pub(super) shared: Arc<Shared>,
     pub(super) head: Arc<Head>,
+    pub(super) digester: Digests,
     pub(super) digests: RwLock<Vec<Digest>>,
     pub(super) segments: RwLock<Segments>,
     pub(super) progress: watch::Sender<Progress>,
@@ -57,17 +60,65 @@ pub struct Scan {
     pub(super) kept: AtomicU64,
     pub(super) loads: Mutex<std::collections::HashMap<u64, Load>>,
     reserved: AtomicUsize,
+    /// This object's part of the cache folder.
+    pub(super) shelf: Option<Arc<Shelf>>,
+    /// That of the proof that this scan goes by.
+    pub(super) seal: Option<Seal>,
+    /// The proof is gone.
+    pub(super) lost: AtomicBool,
 }
 
 impl Scan {
     /// Starts the pass in the background.
-    pub fn start(shared: &Arc<Shared>, object: &Listed, head: Arc<Head>) -> Arc<Scan> {
+    pub fn start(shared: &Arc<Shared>, object: &Listed, head: Arc<Head>) -> Result<Arc<Scan>> {
         let body = head.take_body();
-        let scan = Arc::new(Scan {
+        let shelf = Shelf::of(shared, object, &head);
+        let scan = Arc::new(Scan::new(shared, object, head, Digests::new()?, shelf));
+        if shared.policy.verify == Verify::Stream {
+            scan.progress.send_modify(|p| p.released = true);
+        }
+        let task = Arc::clone(&scan);
+        tokio::spawn(async move {
+            let done = task.run(body).await.map_err(|e| task.explain(e));
+            if let Ok(size) = &done {
+                task.remember(*size);
+            }
+            task.progress.send_modify(|p| p.done = Some(done));
+        });
+        Ok(scan)
+    }
+
+    /// A pass that has ended well some time before, from its proof in the cache folder.
+    pub async fn recall(shared: &Arc<Shared>, object: &Listed, head: &Arc<Head>) -> Option<Arc<Scan>> {
+        let shelf = Shelf::of(shared, object, head)?;
+        let (proof, seal) = shelf.recall().await?;
+        let size = proof.size;
+        let segments = Segments::recalled(&proof.points, size);
+        let mut scan = Scan::new(shared, object, Arc::clone(head), Digests::with(proof.key), Some(shelf));
+        scan.reserve(proof.digests.len() * size_of::<Digest>() + segments.cost());
+        scan.progress.send_modify(|p| {
+            let (verified, consumed) = (head.total.div_ceil(RUN), STOPPED);
+            *p = Progress { verified, consumed, released: true, decoded: size, follower: None, done: Some(Ok(size)) };
+        });
+        scan.digests = RwLock::new(proof.digests);
+        scan.segments = RwLock::new(segments);
+        scan.seal = Some(seal);
+        Some(Arc::new(scan))
+    }
+
+    fn new(
+        shared: &Arc<Shared>,
+        object: &Listed,
+        head: Arc<Head>,
+        digester: Digests,
+        shelf: Option<Arc<Shelf>>,
+    ) -> Scan {
+        Scan {
             number: shared.next_scan(),
             object: object.clone(),
             shared: Arc::clone(shared),
             head,
+            digester,
             digests: RwLock::default(),
             segments: RwLock::default(),
             progress: watch::Sender::new(Progress::default()),
@@ -75,16 +126,15 @@ impl Scan {
             kept: AtomicU64::new(0),
             loads: Mutex::default(),
             reserved: AtomicUsize::new(0),
-        });
-        if shared.policy.verify == Verify::Stream {
-            scan.progress.send_modify(|p| p.released = true);
+            shelf,
+            seal: None,
+            lost: AtomicBool::new(false),
         }
-        let task = Arc::clone(&scan);
-        tokio::spawn(async move {
-            let done = task.run(body).await.map_err(|e| task.explain(e));
-            task.progress.send_modify(|p| p.done = Some(done));
-        });
-        scan
+    }
+
+    /// It was recalled, and its proof is gone since: only a new pass helps.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
     }
 
     pub fn done(&self) -> Option<Result<u64>> {

@@ -67,11 +67,11 @@ pub struct Swept {
 }
 
 /// A sink, kept by its owner while a sweep fills it.
-pub type Shelf<S> = Arc<Mutex<S>>;
+pub type Held<S> = Arc<Mutex<S>>;
 
 impl Objects {
     /// Sends the object through the sinks and says whether it is sound. An error of a sink ends the sweep.
-    pub async fn sweep<R: Stored, T: Text>(&self, object: &Listed, raw: &Shelf<R>, text: &Shelf<T>) -> Result<Swept> {
+    pub async fn sweep<R: Stored, T: Text>(&self, object: &Listed, raw: &Held<R>, text: &Held<T>) -> Result<Swept> {
         let shared = self.shared();
         let head = Arc::new(head::fetch(shared, object).await?);
         let swept = run(shared, object, &head, raw, text).await;
@@ -89,8 +89,8 @@ async fn run<R: Stored, T: Text>(
     shared: &Arc<Shared>,
     object: &Listed,
     head: &Arc<Head>,
-    raw: &Shelf<R>,
-    text: &Shelf<T>,
+    raw: &Held<R>,
+    text: &Held<T>,
 ) -> Result<(u64, Option<u64>)> {
     let (body, total) = (head.take_body(), head.total);
     let fetch = |n: u64| {

@@ -149,7 +149,7 @@ fn is_empty(keys: &KeyArgs) -> bool {
 /// The copy that is going to be made, for looking at it.
 fn open_copy(root: &Root, dir: &Path, keyring: Keyring, read: &ReadArgs) -> Result<Objects> {
     root.make_folder("objects")?;
-    Objects::new(Arc::new(DirStore::open(dir, "")?), keyring, config::policy(read), read.memory)
+    Ok(Objects::new(Arc::new(DirStore::open(dir, "")?), keyring, config::policy(read), read.memory))
 }
 
 /// A sealed copy is evidence: nothing is written into the one that is read.
