@@ -13,8 +13,10 @@ use crate::rows::{Setup, cat_file};
 type Use<'a> = &'a dyn Fn(&Path);
 
 pub fn remount(setup: &Setup) {
-    let cache = tempfile::tempdir().unwrap();
-    let with = ["--cache-dir", cache.path().to_str().unwrap()];
+    let folder = tempfile::tempdir().unwrap();
+    // Made by the mount, as private as it has to be.
+    let cache = folder.path().join("cache");
+    let with = ["--cache-dir", cache.to_str().unwrap()];
     // Twice: chunks that were left out while the disk was busy come with the second.
     for _ in 0..2 {
         let mount = setup.mount(&with);
