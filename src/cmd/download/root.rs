@@ -11,12 +11,13 @@
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps};
+use rustix::fs::{self, Advice, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps};
 use tokio::sync::watch;
 
 use crate::err;
@@ -25,6 +26,9 @@ use crate::key::Time;
 
 /// Of [`Part`]s, around 16 hex digits.
 const TEMPORARY: (&str, &str) = (".logarchivefs-", ".part");
+
+/// Written bytes that are left to the kernel at most.
+const FLUSH: u64 = 8 << 20;
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -130,7 +134,7 @@ impl Root {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = fs::openat(&self.dir, &*name, flags, Mode::RUSR | Mode::WUSR);
         let file = file.map_err(|e| self.failed(&name, &e.into()))?;
-        Ok(Part { root: Arc::clone(self), name: Some(name), file: file.into() })
+        Ok(Part { root: Arc::clone(self), name: Some(name), file: file.into(), written: 0, flushed: 0 })
     }
 
     /// Removes a file, if it is there.
@@ -199,11 +203,22 @@ pub struct Part {
     /// Until it is placed.
     name: Option<String>,
     file: File,
+    written: u64,
+    /// So much of it the kernel has been told to put on the disk.
+    flushed: u64,
 }
 
 impl Part {
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|e| self.root.failed(self.name(), &e))
+        self.file.write_all(bytes).map_err(|e| self.root.failed(self.name(), &e))?;
+        self.written += bytes.len() as u64;
+        let waiting = self.written - self.flushed;
+        if waiting >= FLUSH {
+            // A hint, which begins the writing: the sync at the end has little left to wait for.
+            let _ = fs::fadvise(&self.file, self.flushed, NonZeroU64::new(waiting), Advice::DontNeed);
+            self.flushed = self.written;
+        }
+        Ok(())
     }
 
     /// Sets its time; after the last write. What the file system made of it is returned.
