@@ -75,6 +75,7 @@ fn paths_are_those_of_the_mount() {
     let done = archive.cat(["prod/apps-9", &Log::at(0).path()]);
     assert_eq!((done.code, &done.out[..]), (1, &b"one\n"[..]));
     assert!(done.err.contains("prod/apps-9: no such file or folder"), "{}", done.err);
+    assert_eq!(archive.cat(["prod/apps-9"]).code, 4);
     let done = archive.cat(["--stack", "other"]);
     assert_eq!((done.code, done.out.len()), (4, 0));
 }
