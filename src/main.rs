@@ -37,6 +37,10 @@ fn run(cli: Cli, env_keys: Result<Option<keysource::EnvKeys>, Error>) -> Result<
             logging::start(cli.verbose, args.log_file.as_deref())?;
             cmd::mount::run(*args, env_keys)
         }
+        Command::Verify(args) => {
+            logging::start(cli.verbose, None)?;
+            cmd::verify::run(*args, env_keys)
+        }
         Command::Demo(args) => {
             logging::start(cli.verbose, None)?;
             cmd::demo::run(args)

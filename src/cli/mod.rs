@@ -5,12 +5,14 @@ mod demo;
 mod mount;
 mod shared;
 mod values;
+mod verify;
 
 use clap::{ArgAction, Parser, Subcommand};
 
 pub use demo::DemoArgs;
 pub use mount::MountArgs;
 pub use shared::{KeyArgs, ReadArgs, SelectArgs, SizesArg, StoreArgs, VerifyArg};
+pub use verify::{ReportFormat, VerifyArgs};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -44,6 +46,16 @@ pub enum Command {
   grep -F 'ERROR' /mnt/logs/prod/apps-321/*/2022-08-24/*.json
   fusermount3 -u /mnt/logs")]
     Mount(Box<MountArgs>),
+
+    /// Read everything selected end to end and say what is not as its writer left it
+    #[command(after_help = "Examples:
+  logarchivefs verify my-bucket --key-file keys
+  logarchivefs verify my-bucket --key-file keys --stack prod --start-date 2022-08-01 --end-date 2022-08-31 \\
+      --manifest august.jsonl --sha256sums august.sha256
+  logarchivefs verify file:///evidence/copy --key-file keys --against august.jsonl
+
+Exit code 5 where anything is not sound, missing or changed; 6 where the store alone failed.")]
+    Verify(Box<VerifyArgs>),
 
     /// Mount a made-up archive to try things on
     #[command(after_help = "Examples:

@@ -51,7 +51,7 @@ pub struct KeyArgs {
     pub decryption_keys: Vec<String>,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Args, serde::Serialize)]
 #[command(next_help_heading = "Selection (all given ones must hold)")]
 pub struct SelectArgs {
     /// Only this stack; may be repeated

@@ -7,3 +7,4 @@ mod out;
 mod progress;
 mod serve;
 mod tally;
+pub mod verify;
