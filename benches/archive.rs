@@ -7,6 +7,8 @@
 #[path = "../tests/common/mod.rs"]
 mod common;
 
+#[path = "archive/commands.rs"]
+mod commands;
 #[path = "archive/data.rs"]
 mod data;
 #[path = "archive/engine.rs"]

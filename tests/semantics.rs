@@ -165,9 +165,15 @@ fn the_exit_codes_are_the_programs() {
 #[test]
 fn links_lead_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for (folder, name) in [("", "README.md"), ("docs", "docs/SEMANTICS.md"), ("docs", "docs/DEVELOPMENT.md")] {
+    for (folder, name) in [
+        ("", "README.md"),
+        ("docs", "docs/SEMANTICS.md"),
+        ("docs", "docs/DEVELOPMENT.md"),
+        ("docs", "docs/COMMANDS.md"),
+    ] {
         for link in document(name).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            assert!(link.starts_with("https://") || root.join(folder).join(link).exists(), "{name}: {link}");
+            let file = link.split('#').next().unwrap();
+            assert!(link.starts_with("https://") || root.join(folder).join(file).exists(), "{name}: {link}");
         }
     }
     for name in ["scripts/demo", "scripts/test", "scripts/bench", ".ci/run"] {

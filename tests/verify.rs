@@ -82,29 +82,38 @@ fn every_vector_gets_its_verdict_and_its_sums() {
         let meta: Value = serde_json::from_slice(&fs::read(root.join(name).join("meta.json")).unwrap()).unwrap();
         let pairs: Vec<(&str, &str)> =
             meta["metadata"].as_object().unwrap().iter().map(|(k, v)| (k.as_str(), v.as_str().unwrap())).collect();
-        bucket.server().put(meta["key"].as_str().unwrap(), &pairs, fs::read(root.join(name).join("object")).unwrap());
+        let key = run::text(&meta, "key");
+        bucket.server().put(&key, &pairs, fs::read(root.join(name).join("object")).unwrap());
+        if let Ok(instruction) = fs::read(root.join(name).join("instruction")) {
+            bucket.server().put(&format!("{key}.instruction"), &[], instruction);
+        }
         metas.insert(run::text(&meta, "key"), meta);
     }
     assert!(metas.len() > 60);
     let dir = tempfile::tempdir().unwrap();
     let manifest = dir.path().join("manifest");
-    let done = bucket.verify(["--allow-unauthenticated", "--manifest", manifest.to_str().unwrap()]);
+    let done = bucket.verify([
+        "--allow-unauthenticated",
+        "--allow-instruction-files",
+        "--manifest",
+        manifest.to_str().unwrap(),
+    ]);
     assert_eq!(done.code, 5);
     let reports = run::manifest(&manifest);
     assert_eq!(reports.len(), metas.len());
+    let mut suspect = BTreeMap::new();
     for report in reports {
         let meta = &metas[&run::text(&report, "key")];
         let (name, verdict) = (run::text(meta, "name"), run::text(&report, "verdict"));
         let expect = match meta["expect"].as_str().unwrap() {
             "ok" if name.starts_with("v1") => "unauthenticated",
-            _ if name.ends_with("instruction-file") => "instruction-file",
+            // One and the same for all damage, as nothing authenticates it.
+            _ if name.starts_with("v1") => "bad-padding",
             other => other,
         };
-        let findings = report["findings"].as_array().unwrap();
-        if expect == "ok" && verdict == "suspect" {
-            // Authentic, and not as Docker and the archiver make it.
-            let known = ["garbage", "no-newline", "binary", "not-docker", "invalid", "short", "tiny", "split"];
-            assert!(!findings.is_empty() && known.iter().any(|k| name.contains(k)), "{name}: {report}");
+        if verdict == "suspect" {
+            assert_eq!(expect, "ok", "{name}");
+            suspect.insert(name.clone(), report["findings"].to_string());
         } else {
             assert_eq!(verdict, expect, "{name}: {report}");
         }
@@ -120,6 +129,14 @@ fn every_vector_gets_its_verdict_and_its_sums() {
             assert_eq!(report["sha256_ciphertext"], meta["object_sha256"], "{name}");
         }
     }
+    // Two share their data key, as one was made from the other; three have more text than their names allow for.
+    let made_so = [
+        ("envelope-missing-matdesc", "[\"duplicate-data-key\"]"),
+        ("v2gcm-v3db-rotated-1", "[\"time-outside-name\"]"),
+        ("v3commit-instruction-file", "[\"time-outside-name\"]"),
+        ("v3commit-metadata", "[\"time-outside-name\"]"),
+    ];
+    assert_eq!(suspect, made_so.map(|(name, finding)| (name.to_owned(), finding.to_owned())).into());
 }
 
 #[test]

@@ -18,11 +18,11 @@ use crate::data::text;
 use crate::measure::{cores, median, percentile, ratio, row, time};
 use crate::mounted::Mounted;
 use crate::s3::Server;
-use crate::{engine, peers};
+use crate::{commands, engine, peers};
 
 pub type Row = fn(&Setup);
 
-pub const ALL: [(&str, Row); 11] = [
+pub const ALL: [(&str, Row); 12] = [
     ("engine", engine::scans),
     ("reread", engine::reread),
     ("cat", cat),
@@ -34,6 +34,7 @@ pub const ALL: [(&str, Row); 11] = [
     ("small", small),
     ("readers", readers),
     ("peers", peers::gzip_tools),
+    ("verify", commands::verify),
 ];
 
 pub struct Setup {
@@ -82,7 +83,7 @@ impl Setup {
         setup
     }
 
-    fn key_file(&self) -> PathBuf {
+    pub fn key_file(&self) -> PathBuf {
         self.folder.path().join("keys")
     }
 
