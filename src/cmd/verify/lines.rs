@@ -28,6 +28,7 @@ pub struct Lines {
     begun: Vec<u8>,
     /// More of that line has come than is kept.
     too_long: bool,
+    docker: record::Docker,
     /// Of the whole text, if it is wanted.
     sum: Option<Sha256>,
 }
@@ -62,7 +63,7 @@ impl Lines {
 
     fn line(&mut self, line: &[u8]) {
         self.count += 1;
-        match record::check(line) {
+        match self.docker.check(line) {
             Ok(stamp) => self.stamp(stamp),
             Err(_) => self.fault(self.count),
         }
