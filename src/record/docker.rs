@@ -44,7 +44,13 @@ impl Docker {
             self.begins = Stamp::parse(&[minute, &b"00Z"[..]].concat())?.unix().0;
             self.minute = Some(*minute);
         }
-        let (nanos, b"Z") = fraction(rest)? else { return None };
+        let nanos = match rest.split_last_chunk::<10>() {
+            Some((b".", [digits @ .., b'Z'])) => nine(digits)?,
+            _ => match fraction(rest)? {
+                (nanos, b"Z") => nanos,
+                _ => return None,
+            },
+        };
         Some(Stamp::new(self.begins + i64::from(10 * (a - b'0') + b - b'0'), nanos))
     }
 }
@@ -54,7 +60,7 @@ fn is_inside_of_string(text: &[u8], len: usize) -> bool {
     let (mut ascii, mut escapes) = (true, false);
     let mut start = 0;
     while start < len {
-        let mut masks = match text[start..].first_chunk() {
+        let block = match text[start..].first_chunk() {
             Some(block) => Masks::of(block),
             None => {
                 let mut block = [b' '; BLOCK];
@@ -62,21 +68,20 @@ fn is_inside_of_string(text: &[u8], len: usize) -> bool {
                 Masks::of(&block)
             }
         };
-        if len - start < BLOCK {
-            masks.keep(len - start);
-        }
-        ascii &= masks.high == 0;
-        let escaped = escaped(masks.backslash, &mut escapes);
-        if masks.control != 0 || masks.quote & !escaped != 0 {
+        let within = if len - start < BLOCK { (1 << (len - start)) - 1 } else { u64::MAX };
+        let (quote, backslash) = (block.quote & within, block.backslash & within);
+        ascii &= block.ascii;
+        let escaped = escaped(backslash, &mut escapes);
+        if block.control || quote & !escaped != 0 {
             return false;
         }
-        let mut other = escaped & !(masks.quote | masks.backslash | masks.n);
+        let mut other = escaped & !(quote | backslash);
         while other != 0 {
             // The end of the string counts as escaped if a backslash is last.
             let at = start + other.trailing_zeros() as usize;
             let valid = at < len
                 && match text[at] {
-                    b'/' | b'b' | b'f' | b'r' | b't' => true,
+                    b'n' | b't' | b'r' | b'/' | b'b' | b'f' => true,
                     b'u' => hex4(&text[at + 1..len]).is_some(),
                     _ => false,
                 };
@@ -99,6 +104,23 @@ fn escaped(backslash: u64, carry: &mut bool) -> u64 {
     let runs = ((begins << 1) | ODD).wrapping_sub(begins) ^ ODD;
     *carry = (runs & backslash) >> 63 != 0;
     runs ^ (backslash | before)
+}
+
+/// Nine digits, as Docker mostly writes: eight of them at once.
+fn nine(digits: &[u8; 9]) -> Option<u32> {
+    const ONES: u64 = u64::MAX / 255;
+    let [eight @ .., last] = digits;
+    let word = u64::from_le_bytes(*eight);
+    // Digits are 0x30 to 0x39: six more still have the same high half.
+    let all = (word & (word.wrapping_add(6 * ONES))) & (0xf0 * ONES) == 0x30 * ONES;
+    if !all || !last.is_ascii_digit() {
+        return None;
+    }
+    let value = word & (0x0f * ONES);
+    let value = (value * 10 + (value >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let value = (value * 100 + (value >> 16)) & 0x0000_ffff_0000_ffff;
+    let value = (value * 10_000 + (value >> 32)) & 0xffff_ffff;
+    Some(value as u32 * 10 + u32::from(last - b'0'))
 }
 
 #[cfg(test)]
@@ -138,6 +160,19 @@ mod tests {
             assert_eq!(docker.stamp(&line("x", time)), None, "{time}");
         }
         assert_eq!(Docker::default().stamp(&line("x", "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\000Z")), None);
+    }
+
+    #[test]
+    fn nine_digits() {
+        assert_eq!(nine(b"534988517"), Some(534_988_517));
+        assert_eq!((nine(b"000000000"), nine(b"999999999")), (Some(0), Some(999_999_999)));
+        for at in 0..9 {
+            for byte in (0..=255).filter(|b: &u8| !b.is_ascii_digit()) {
+                let mut digits = *b"095270619";
+                digits[at] = byte;
+                assert_eq!(nine(&digits), None, "{byte} at {at}");
+            }
+        }
     }
 
     proptest! {

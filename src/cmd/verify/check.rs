@@ -35,6 +35,7 @@ pub async fn check(archive: &Archive, selected: &Selected, sums: bool, progress:
         last_modified: item.modified.to_string(),
         size: item.size,
         verdict: report::OK.into(),
+        notes: selected.by_upload.then_some(Note::SelectedByUpload).into_iter().collect(),
         ..Report::default()
     };
     let bytes: Shelf<Bytes> = Arc::new(Mutex::new(Bytes::new(sums, progress.clone())));

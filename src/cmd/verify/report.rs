@@ -59,6 +59,8 @@ pub enum Finding {
 pub enum Note {
     /// The text does not end with a line feed, as when a container is killed or a live file copied.
     UnfinishedLine,
+    /// The name does not tell its times: the dates given were compared with its upload.
+    SelectedByUpload,
 }
 
 impl Finding {

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::against::Change;
 use super::check::Checked;
+use super::report::Note;
 use crate::error::exit;
 use crate::key::Time;
 
@@ -69,7 +70,7 @@ impl Summary {
         for finding in &report.findings {
             *self.findings.entry(finding.name()).or_default() += 1;
         }
-        self.unfinished += u64::from(!report.notes.is_empty());
+        self.unfinished += u64::from(report.notes.contains(&Note::UnfinishedLine));
         if let (Some(gzip), Some(text)) = (report.gzip_size, report.text_size) {
             self.ciphertext_bytes += report.size;
             self.gzip_bytes += gzip;
