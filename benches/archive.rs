@@ -25,6 +25,8 @@ mod mounted;
 mod peers;
 #[path = "archive/rows.rs"]
 mod rows;
+#[path = "archive/verifying.rs"]
+mod verifying;
 #[path = "archive/warm.rs"]
 mod warm;
 

@@ -62,5 +62,6 @@ fn run(cli: Cli, env_keys: Result<Option<keysource::EnvKeys>, Error>) -> Result<
         Command::Find(args) => cmd::find::run(*args),
         Command::Man(args) => cmd::man::run(&args),
         Command::Mount(args) => cmd::mount::run(*args, env_keys),
+        Command::Verify(args) => cmd::verify::run(*args, env_keys),
     }
 }

@@ -18,7 +18,7 @@ use crate::data::text;
 use crate::measure::{cores, median, percentile, ratio, row, time};
 use crate::mounted::Mounted;
 use crate::s3::Server;
-use crate::{commands, direct, download, engine, peers, warm};
+use crate::{commands, direct, download, engine, peers, verifying, warm};
 
 pub type Row = fn(&Setup);
 
@@ -39,6 +39,7 @@ pub const ALL: &[(&str, Row)] = &[
     ("peers", peers::gzip_tools),
     ("find", commands::find),
     ("download", download::download),
+    ("verify", verifying::verify),
 ];
 
 pub struct Setup {

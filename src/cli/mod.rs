@@ -11,6 +11,7 @@ mod manual;
 mod mount;
 mod shared;
 mod values;
+mod verify;
 
 use clap::{ArgAction, Parser, Subcommand};
 
@@ -22,6 +23,7 @@ pub use find::{FindArgs, FindFormat};
 pub use manual::{CompletionsArgs, ManArgs, Shell};
 pub use mount::{LogFormatArg, MountArgs};
 pub use shared::{KeyArgs, ReadArgs, SelectArgs, SizesArg, StoreArgs, VerifyArg};
+pub use verify::{ReportFormat, VerifyArgs};
 
 /// With the commit that it was built from, where that is known.
 pub const VERSION: &str = env!("LOGARCHIVEFS_VERSION");
@@ -92,6 +94,16 @@ Examples:
   logarchivefs cat my-bucket --app-id 321 --since 2022-08-24T21:00:00Z --until 2022-08-24T21:15:00Z --merge
   logarchivefs cat my-bucket prod/apps-321 --start-date 2022-08-24 --text --stream stderr | less -R")]
     Cat(Box<CatArgs>),
+
+    /// Read everything selected end to end and say what is not as its writer left it
+    #[command(after_help = "Examples:
+  logarchivefs verify my-bucket --key-file keys
+  logarchivefs verify my-bucket --key-file keys --stack prod --start-date 2022-08-01 --end-date 2022-08-31 \\
+      --manifest august.jsonl --sha256sums august.sha256
+  logarchivefs verify file:///evidence/copy --key-file keys --against august.jsonl
+
+Exit code 5 where anything is not sound, missing or changed; 6 where the store alone failed.")]
+    Verify(Box<VerifyArgs>),
 
     /// Mount a made-up archive to try things on
     #[command(after_help = "Examples:

@@ -52,7 +52,7 @@ pub struct KeyArgs {
     pub decryption_keys: Vec<String>,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Args, serde::Serialize)]
 #[command(next_help_heading = "Selection (all given ones must hold; default: everything)")]
 pub struct SelectArgs {
     /// Only this stack; may be repeated

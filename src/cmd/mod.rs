@@ -14,3 +14,4 @@ mod out;
 mod progress;
 mod serve;
 mod tally;
+pub mod verify;

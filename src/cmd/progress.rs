@@ -67,7 +67,12 @@ impl Progress {
 
     /// A line on stderr that the bar does not run into.
     pub fn say(&self, line: &str) {
-        self.0.bar.suspend(|| eprintln!("{line}"));
+        self.aside(|| eprintln!("{line}"));
+    }
+
+    /// Something that writes to the terminal, while the bar is out of the way.
+    pub fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.0.bar.suspend(write)
     }
 
     pub fn end(&self) {

@@ -81,6 +81,13 @@ impl Envelope {
         self.version() != Version::V1
     }
 
+    /// The data key as it is stored. Drawn afresh for each object: two objects that share it are one under two names.
+    pub fn wrapped(&self) -> &[u8] {
+        match &self.0 {
+            Form::V1 { wrapped, .. } | Form::V2 { wrapped, .. } | Form::V3 { wrapped, .. } => wrapped,
+        }
+    }
+
     /// Unwraps the data key (FORMAT 3). [`Kind::KeyUnwrap`]: a wrong master key or a damaged wrap;
     /// [`Kind::Commitment`]: V3 only; [`Kind::BadEnvelope`]: the unwrapped key has an impossible length.
     pub fn open(&self, master: &MasterKey) -> Result<ContentKey> {

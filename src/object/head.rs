@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
 use super::{Listed, Shared};
 use crate::envelope::{ContentKey, Envelope, Found, Version};
@@ -27,6 +28,8 @@ const INSTRUCTION_MAX: u64 = 64 << 10;
 pub struct Head {
     pub content: Arc<ContentKey>,
     pub version: Version,
+    /// SHA-256 of the wrapped data key: equal only where one object is stored under two names.
+    pub data_key: [u8; 32],
     /// What every later request is pinned to.
     pub pin: Pin,
     pub version_id: Option<String>,
@@ -73,6 +76,7 @@ async fn fetch_inner(shared: &Shared, object: &Listed) -> Result<Head> {
              --allow-unauthenticated reads it all the same"
         ));
     }
+    let data_key = Sha256::digest(envelope.wrapped()).into();
     let content = match envelope.open(master) {
         // One and the same error for every damage of an unauthenticated object.
         Err(e) if !envelope.is_authenticated() && e.kind().is_verdict() => return Err(unauthenticated_damage()),
@@ -88,6 +92,7 @@ async fn fetch_inner(shared: &Shared, object: &Listed) -> Result<Head> {
     Ok(Head {
         content: Arc::new(content),
         version,
+        data_key,
         pin,
         version_id: got.version_id,
         storage_class: got.storage_class.or_else(|| object.storage_class.clone()),

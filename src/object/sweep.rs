@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::head::{self, Head, unauthenticated_damage};
 use super::scan::RUN;
@@ -33,6 +34,8 @@ const PIECE: usize = 128 << 10;
 
 /// Takes an object as it is stored, and the gzip stream in it.
 pub trait Stored: Send + 'static {
+    /// What the first request told, before anything else comes.
+    fn head(&mut self, _: &Head) {}
     fn ciphertext(&mut self, bytes: &[u8]) -> Result<()>;
     fn gzip(&mut self, bytes: &[u8]) -> Result<()>;
 }
@@ -74,6 +77,7 @@ impl Objects {
     pub async fn sweep<R: Stored, T: Text>(&self, object: &Listed, raw: &Held<R>, text: &Held<T>) -> Result<Swept> {
         let shared = self.shared();
         let head = Arc::new(head::fetch(shared, object).await?);
+        lock(raw).head(&head);
         let swept = run(shared, object, &head, raw, text).await;
         let (size, garbage) = swept.map_err(|e| explain(e, &head).about(&object.key))?;
         Ok(Swept { head, size, garbage })
@@ -112,28 +116,29 @@ async fn run<R: Stored, T: Text>(
     let mut fetches = stream::iter(0..total.div_ceil(RUN)).map(fetch).buffered(PARALLEL);
     let mut opener = Opener::new(shared, head)?;
     let mut reader = Reader { decoder: Decoder::without_points()?, buffer: Vec::with_capacity(PIECE), failed: None };
-    let mut gzip = Bytes::new();
+    let mut gzip: Option<(OwnedSemaphorePermit, Bytes)> = None;
     loop {
         // A run is decrypted while the one before it is inflated.
         let decrypt = async {
             let Some(fetched) = fetches.next().await else { return Ok((opener, None)) };
             let (permit, bytes) = fetched?;
+            // Held until the run is inflated, for which nothing has to be waited for.
+            let room = shared.cache.work(bytes.len() as u64).await;
             let raw = Arc::clone(raw);
             let work = move || {
                 let result = opener.open(&bytes, &mut *lock(&raw));
                 drop(permit);
-                result.map(|gzip| (opener, Some(gzip)))
+                result.map(|gzip| (opener, Some((room, gzip))))
             };
             shared.cpu.run(work).await?
         };
-        let input = std::mem::take(&mut gzip);
+        let input = gzip.take();
         let inflate = async {
-            if input.is_empty() {
-                return Ok(reader);
-            }
+            let Some((room, input)) = input else { return Ok(reader) };
             let text = Arc::clone(text);
             let work = move || {
                 let result = reader.read(&input, &mut *lock(&text));
+                drop(room);
                 result.map(|()| reader)
             };
             shared.cpu.run(work).await?
@@ -141,7 +146,7 @@ async fn run<R: Stored, T: Text>(
         let (decrypted, inflated) = futures::join!(decrypt, inflate);
         reader = inflated?;
         match decrypted? {
-            (back, Some(run)) => (opener, gzip) = (back, run),
+            (back, Some(run)) => (opener, gzip) = (back, Some(run)),
             (back, None) => {
                 back.verifier.finish()?;
                 break;

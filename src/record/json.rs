@@ -153,7 +153,7 @@ fn plain(text: &[u8]) -> usize {
     done + text[done..].iter().take_while(|b| **b >= 0x20 && !matches!(b, b'"' | b'\\')).count()
 }
 
-fn hex4(text: &[u8]) -> Option<u32> {
+pub(super) fn hex4(text: &[u8]) -> Option<u32> {
     let digits = text.first_chunk::<4>()?;
     digits.iter().try_fold(0, |value, digit| Some(value << 4 | char::from(*digit).to_digit(16)?))
 }

@@ -9,12 +9,15 @@
 //! is there twice; members may stand in any order and others may be among them. For any other line it says [`Why`] not.
 //! Nothing is copied, and each byte is looked at about twice.
 
+mod docker;
 mod json;
+mod masks;
 mod stamp;
 
 use std::borrow::Cow;
 use std::fmt;
 
+pub use docker::Docker;
 use json::Cursor;
 pub use stamp::Stamp;
 

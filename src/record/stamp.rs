@@ -53,7 +53,7 @@ fn digits(text: &[u8]) -> Option<i64> {
 }
 
 /// Nanoseconds, and what is left.
-fn fraction(text: &[u8]) -> Option<(u32, &[u8])> {
+pub(super) fn fraction(text: &[u8]) -> Option<(u32, &[u8])> {
     let Some(text) = text.strip_prefix(b".") else { return Some((0, text)) };
     let len = text.iter().take_while(|b| b.is_ascii_digit()).count();
     let (fraction, rest) = text.split_at(len);
