@@ -39,7 +39,7 @@ pub fn large(setup: &Setup) {
         ("whole", &[], ">= 1"),
         (
             "one minute by --since and --until",
-            &["--since", "2022-08-24T06:00:00Z", "--until", "2022-08-24T06:01:00Z"],
+            &["--since", "2022-08-24T00:05:00Z", "--until", "2022-08-24T00:06:00Z"],
             "-",
         ),
         ("--text", &["--text"], "-"),
