@@ -11,6 +11,7 @@
 
 mod client;
 mod error;
+mod limit;
 
 use std::collections::BTreeMap;
 use std::fmt;
