@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -41,6 +42,8 @@ pub struct Progress {
     pub(super) follower: Option<u64>,
     /// The end: the exact size, or why there is none.
     pub done: Option<Result<u64>>,
+    /// When it came to that.
+    ended: Option<Instant>,
 }
 
 pub struct Scan {
@@ -82,13 +85,20 @@ impl Scan {
         let task = Arc::clone(&scan);
         tokio::spawn(async move {
             let done = task.run(body).await.map_err(|e| task.explain(e));
-            task.progress.send_modify(|p| p.done = Some(done));
+            task.progress.send_modify(|p| (p.done, p.ended) = (Some(done), Some(Instant::now())));
         });
         scan
     }
 
     pub fn done(&self) -> Option<Result<u64>> {
         self.progress.borrow().done.clone()
+    }
+
+    /// It ended with a failure of the storage, so long ago.
+    pub fn broken(&self) -> Option<Duration> {
+        let progress = self.progress.borrow();
+        let failed = progress.done.as_ref()?.as_ref().is_err_and(|e| !e.kind().is_verdict());
+        progress.ended.filter(|_| failed).map(|at| at.elapsed())
     }
 
     /// Waits for the end of the pass: the exact size.
