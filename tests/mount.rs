@@ -9,6 +9,10 @@ mod budget;
 mod damage;
 #[path = "mount/demo.rs"]
 mod demo;
+#[path = "mount/faults.rs"]
+mod faults;
+#[path = "mount/hostile.rs"]
+mod hostile;
 #[path = "mount/life.rs"]
 mod life;
 #[path = "mount/listing.rs"]
