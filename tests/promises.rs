@@ -53,3 +53,20 @@ fn each_promise_is_shown_by_tests_that_exist() {
     assert_eq!(numbers, (1..=10).collect::<Vec<_>>(), "RELIABILITY section 4 has ten");
     assert!(named.len() > 40, "{} tests", named.len());
 }
+
+#[test]
+fn each_fault_is_shown_by_a_test_that_exists() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/SECURITY.md")).unwrap();
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() > 20, "{} rows", rows.len());
+    for row in rows {
+        let tests: Vec<&str> =
+            row.rsplit(" | ").next().unwrap().split('`').filter(|part| part.contains("::")).collect();
+        assert!(!tests.is_empty(), "{row}");
+        for path in tests {
+            let (module, test) = path.rsplit_once("::").unwrap();
+            let attributes = attributes(&source(module), test);
+            assert!(attributes.is_some_and(|a| a.contains("test") && !a.contains("ignore")), "{path}: no such test");
+        }
+    }
+}

@@ -1,8 +1,7 @@
 //! What S3 and the network can do wrong, as a reader of the mount sees it: the right errno by the deadline and within few
 //! requests, other files served meanwhile, and all well again the moment S3 is, without a remount.
 //!
-//! The table is RELIABILITY sections 1 and 3. Its other rows are elsewhere: damage of objects in `damage`, listings in
-//! `store/faults`, mounts that cannot start in `startup`, signals and unmounting in `life`.
+//! `docs/SECURITY.md` has the whole table, and where each row is shown.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -408,4 +407,32 @@ fn a_large_object_that_was_listed_as_small() {
     server.clear_hook();
     mount.signal(libc::SIGHUP);
     assert_eq!(eventually("it is listed again", || read(&mount.path(log.path())).ok()).len(), 3_000_000);
+}
+
+/// Who reads a folder sees what it was when it was opened: what stays is there, and once.
+#[test]
+fn a_folder_that_changes_while_it_is_read() {
+    let server = Server::start();
+    // More than the kernel asks for at once.
+    let many = 3000;
+    (0..many).for_each(|n| drop(server.put(&Log::at(2 * n).key(), &[], "x")));
+    let mount = Setup::s3(&server).mount();
+    let day = mount.path(Log::at(0).path()).parent().unwrap().to_owned();
+    let mut entries = fs::read_dir(&day).unwrap();
+    let mut names: Vec<_> = entries.by_ref().take(5).map(|e| e.unwrap().file_name()).collect();
+    for n in 0..many {
+        server.put(&Log::at(2 * n + 1).key(), &[], "x");
+        if n % 3 == 0 {
+            server.delete(&Log::at(2 * n).key());
+        }
+    }
+    mount.signal(libc::SIGHUP);
+    eventually("the change is there", || {
+        (fs::read_dir(&day).unwrap().count() == 2 * many as usize - many as usize / 3).then_some(())
+    });
+    names.extend(entries.map(|e| e.unwrap().file_name()));
+    let got = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!((got, names.len()), (many as usize, many as usize));
 }
