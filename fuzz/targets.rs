@@ -24,8 +24,10 @@ use logarchivefs::store::{
 
 use crate::gunzip_support::drive;
 
+pub type Target = fn(&[u8]);
+
 /// All of them, by name.
-pub const ALL: [(&str, fn(&[u8])); 5] =
+pub const ALL: [(&str, Target); 5] =
     [("key", key), ("envelope", envelope), ("gunzip", gunzip), ("copy", copy), ("listing", listing)];
 
 /// An object's key: what it parses to is written as a key that parses to the same, and can be shown as a path.

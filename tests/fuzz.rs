@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use gunzip_support::{Rng, gzip, one_block, text};
 use logarchivefs::envelope::{Found, Keyring, MasterKey, SealAs, seal};
 use serde_json::Value;
-use targets::{MASTER, envelope_input};
+use targets::{MASTER, Target, envelope_input};
 
 /// The longest input.
 const LONGEST: usize = 1 << 16;
@@ -162,7 +162,7 @@ fn mutate(rng: &mut Rng, seeds: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// Runs one input; one that fails is written to a file whose name is told.
-fn run(name: &str, target: fn(&[u8]), data: &[u8]) {
+fn run(name: &str, target: Target, data: &[u8]) {
     if catch_unwind(AssertUnwindSafe(|| target(data))).is_ok() {
         return;
     }

@@ -52,7 +52,7 @@ mod tests {
     async fn retries_beyond_the_burst_take_turns_and_successes_shorten_them() {
         let until = Instant::now() + Duration::from_secs(1);
         let mut bucket = Bucket { tokens: 2.0, at: Instant::now() };
-        let mut take = |bucket: &mut Bucket| bucket.take(until).map(|wait| wait.as_millis());
+        let take = |bucket: &mut Bucket| bucket.take(until).map(|wait| wait.as_millis());
         let waits: Vec<_> = (0..7).map(|_| take(&mut bucket)).collect();
         // Turns after the deadline are nobody's.
         assert_eq!(waits, [Some(0), Some(0), Some(200), Some(400), Some(600), Some(800), None]);

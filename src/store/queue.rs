@@ -1,4 +1,4 @@
-//! Calls about one object that failed try again one after the other: the first of them until it is through, and the
+//! Calls about one object (or below one prefix) that failed try again one after the other: the first of them until it is through, and the
 //! others, which would meet the same failure, wait for what comes of it. As soon as any of them succeeds, all go on.
 //!
 //! So a scan, with its ranges in parallel, costs a failing store little more than a single request does; objects do not

@@ -1,7 +1,7 @@
 //! Patience, bounded. A decorator that tries again what failed for a reason that may pass ([`Kind::is_transient`]).
 //!
 //! Bounds: ten attempts, a deadline over the whole call, one bucket of retry tokens for the store ([`Bucket`]), so that many
-//! readers of a dead endpoint do not hammer it, and one retry at a time for each object ([`Queues`]). First attempts are
+//! readers of a dead endpoint do not hammer it, and one retry at a time for each object and listing ([`Queues`]). First attempts are
 //! free. A body that broke off goes on where it stopped, pinned to the version that the first answer named ([`Part`]); an
 //! attempt that brought bytes does not count against the ten, the deadline bounds those.
 
@@ -133,13 +133,17 @@ impl<S: Store> Store for Retry<S> {
     async fn list(&self, req: &ListRequest) -> Result<Page> {
         let about = |e: Error| e.about(&format!("{}{}", self.describe(), req.prefix));
         let mut attempts = Attempts::new(self.deadline);
+        let mut place = None;
         loop {
             match attempts.run(self.inner.list(req)).await {
                 Ok(page) => {
-                    self.bucket().earn();
+                    self.succeeded(&req.prefix);
                     return Ok(page);
                 }
-                Err(e) => attempts.again(e, self, ready(())).await.map_err(about)?,
+                Err(e) => {
+                    let turn = place.get_or_insert_with(|| self.queues.join(&req.prefix)).wait();
+                    attempts.again(e, self, turn).await.map_err(about)?;
+                }
             }
         }
     }
