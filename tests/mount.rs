@@ -11,6 +11,10 @@ mod cache_dir;
 mod damage;
 #[path = "mount/demo.rs"]
 mod demo;
+#[path = "mount/faults.rs"]
+mod faults;
+#[path = "mount/hostile.rs"]
+mod hostile;
 #[path = "mount/life.rs"]
 mod life;
 #[path = "mount/listing.rs"]

@@ -120,7 +120,7 @@ fn sweep(store: Memory, keys: &[&str], key: &str, full_at: Option<usize>) -> Swi
     keys.iter().for_each(|k| ring.insert_b64(k).unwrap());
     let policy = Policy { allow_unauthenticated: true, allow_instruction_files: true, ..Policy::default() };
     let size = store.objects[key].1.len() as u64;
-    let objects = Objects::new(Arc::new(store), ring, policy, 32 << 20).unwrap();
+    let objects = Objects::new(Arc::new(store), ring, policy, 32 << 20);
     let (raw, text) = (Arc::default(), Arc::new(Mutex::new(Kept { full_at, ..Kept::default() })));
     let key_sum = key.split('/').nth(3).unwrap().to_owned();
     let listed = Listed { key: key.into(), key_sum, size, etag: "e".into(), storage_class: None };

@@ -117,9 +117,10 @@ impl Aes {
         each!(self, c => aes_kw::AesKw::inner_init(c).wrap_key(key, &mut out).is_ok()).then_some(out)
     }
 
-    /// RFC 3394; `None` if the length is impossible or the integrity check fails.
+    /// RFC 3394; `None` if the length is impossible (a key has two units at least) or the integrity check fails.
     pub(super) fn unwrap(&self, wrapped: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        let mut out = Zeroizing::new(vec![0; wrapped.len().checked_sub(aes_kw::IV_LEN)?]);
+        let len = wrapped.len().checked_sub(aes_kw::IV_LEN).filter(|len| *len >= BLOCK)?;
+        let mut out = Zeroizing::new(vec![0; len]);
         each!(self, c => aes_kw::AesKw::inner_init(c).unwrap_key(wrapped, &mut out).is_ok()).then_some(out)
     }
 }

@@ -26,6 +26,8 @@ mod seal;
 mod verify;
 #[cfg(test)]
 mod worked_example;
+#[cfg(test)]
+mod wycheproof;
 
 pub use content::{ContentKey, MAX_GCM_OBJECT, TAG_LEN, Tail};
 pub use keyring::{Keyring, MasterKey};

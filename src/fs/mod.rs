@@ -214,7 +214,8 @@ impl Fs {
                 pages.void_attributes(ino);
             }
         };
-        self.watch_listing(stack, resource, file.open(first).await)?;
+        let opened = file.open(first).await;
+        self.watch_listing(&file, stack, resource, opened)?;
         let place = (Arc::clone(stack), Arc::clone(resource));
         let handle = self.files.open(OpenFile { file, place, last: AtomicU64::new(0) });
         Ok(Opened { handle, keep_cache })
@@ -224,7 +225,7 @@ impl Fs {
     pub async fn read(&self, handle: u64, offset: u64, len: usize) -> Result<(Bytes, Option<Told>)> {
         let open = self.files.get(handle)?;
         let result = open.file.read_at(offset, len).await;
-        let text = self.watch_listing(&open.place.0, &open.place.1, result)?;
+        let text = self.watch_listing(&open.file, &open.place.0, &open.place.1, result)?;
         let end = offset + text.len() as u64;
         let before = open.last.swap(end, Ordering::Relaxed);
         // The kernel's own read-ahead asks a little out of order.
@@ -286,8 +287,9 @@ impl Fs {
             Node::Dir(_) => Ok(self.look.dir(ino, None)),
             Node::Link(_, _, target, item) => Ok(self.look.link(ino, target, item.as_deref())),
             Node::File(item, stack, resource) => {
-                let size = self.log_file(item).size().await;
-                let size = self.watch_listing(stack, resource, size)?;
+                let file = self.log_file(item);
+                let size = file.size().await;
+                let size = self.watch_listing(&file, stack, resource, size)?;
                 if let Size::Unreadable(e) = &size {
                     // Told here, as the kernel may refuse the open for the mode alone.
                     self.report.failure(e);
@@ -318,9 +320,16 @@ impl Fs {
         self.walks.lock().unwrap_or_else(PoisonError::into_inner).values().map(Walk::wasted).sum()
     }
 
-    /// A listing that showed an object which is gone or replaced is out of date.
-    fn watch_listing<T>(&self, stack: &Arc<str>, resource: &Arc<str>, result: Result<T>) -> Result<T> {
+    /// A listing that showed an object which is gone or replaced is out of date, and so is what is known of the object.
+    fn watch_listing<T>(
+        &self,
+        file: &Arc<LogFile>,
+        stack: &Arc<str>,
+        resource: &Arc<str>,
+        result: Result<T>,
+    ) -> Result<T> {
         if result.as_ref().is_err_and(|e| matches!(e.kind(), Kind::NotFound | Kind::Stale)) {
+            self.objects.forget(file);
             self.catalog.expire(stack, resource);
         }
         result

@@ -34,6 +34,9 @@ pub struct LogFile {
 /// Answers from behind the end wait so long for the one that meets it.
 const END_TOLD: Duration = Duration::from_millis(200);
 
+/// See [`LogFile::scan`].
+const TOLD_AGAIN: Duration = Duration::from_secs(1);
+
 /// See [`LogFile::at_end`].
 pub struct Told(watch::Sender<bool>);
 
@@ -96,7 +99,7 @@ impl LogFile {
     /// Checks that the file can be opened and starts its scan; [`LogFile::close`] must follow. `first` is called when the
     /// file is neither open nor proven: after sizes have stopped being hints, and before anybody's open returns.
     pub async fn open(&self, first: impl FnOnce()) -> Result<()> {
-        self.scan().await?;
+        self.scan_unless(Duration::ZERO).await?;
         if let Some(Err(e)) = self.outcome() {
             return Err(e);
         }
@@ -235,14 +238,22 @@ impl LogFile {
 
     /// The scan: running, or done; started if there is none, the last one failed for the storage's sake, or the proof that it
     /// was recalled from is gone.
+    ///
+    /// Such a failure is told again for a moment to those who have the file open: the kernel asks once more for a page
+    /// whose read-ahead failed, and programs for a size that they could not get; they would wait for every deadline anew.
     pub(super) async fn scan(&self) -> Result<Arc<Scan>> {
+        self.scan_unless(TOLD_AGAIN).await
+    }
+
+    async fn scan_unless(&self, told_again: Duration) -> Result<Arc<Scan>> {
         let head = self.head().await?;
         self.recall(&head).await;
         let mut current = self.scan.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(scan) = current.as_ref() {
-            let failed = scan.done().is_some_and(|d| d.is_err_and(|e| !e.kind().is_verdict()));
-            if !failed && !scan.is_lost() {
-                return Ok(Arc::clone(scan));
+            match scan.broken() {
+                None if !scan.is_lost() => return Ok(Arc::clone(scan)),
+                Some(since) if self.is_open() && since < told_again => return Ok(Arc::clone(scan)),
+                _ => {}
             }
         }
         let scan = Scan::start(&self.shared, &self.object, head)?;

@@ -60,9 +60,15 @@ pub async fn fetch(shared: &Shared, object: &Listed) -> Result<Head> {
 async fn fetch_inner(shared: &Shared, object: &Listed) -> Result<Head> {
     // Asked first: a missing key costs no request.
     let master = shared.keyring.require(&object.key_sum)?;
-    let range = if object.size <= SMALL { ByteRange::Whole } else { ByteRange::Suffix(SUFFIX) };
+    // Not `Whole`: a listing that lies about the size does not decide how much is fetched.
+    let range = ByteRange::Suffix(if object.size <= SMALL { SMALL } else { SUFFIX });
     let got =
         shared.store.get(&GetRequest { key: object.key.clone(), pin: Pin::ETag(object.etag.clone()), range }).await?;
+    if got.total != object.size {
+        // The same version has one size: what is wrong is the answer, or the listing.
+        let (total, listed) = (got.total, object.size);
+        return Err(err!(Kind::Storage, "the store says that it has {total} bytes, and listed it with {listed}"));
+    }
     let pin = match &got.version_id {
         Some(id) => Pin::Version { id: id.clone(), etag: got.etag.clone() },
         None => Pin::ETag(got.etag.clone()),

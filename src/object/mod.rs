@@ -188,7 +188,8 @@ impl Objects {
         let used = self.clock.fetch_add(1, Ordering::Relaxed);
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let id = (object.key.clone(), object.etag.clone());
-        if let Some(kept) = table.get_mut(&id) {
+        // A listing that told another size was wrong, or this one is.
+        if let Some(kept) = table.get_mut(&id).filter(|kept| kept.file.object().size == object.size) {
             kept.used = used;
             return Arc::clone(&kept.file);
         }
@@ -196,6 +197,16 @@ impl Objects {
         let file = LogFile::new(Arc::clone(&self.shared), object.clone());
         table.insert(id, Kept { file: Arc::clone(&file), used });
         file
+    }
+
+    /// The store has said that the version which this file is pinned to is gone: who opens the object next asks for its head
+    /// anew, even if the ETag is the same. Those who hold the file keep it.
+    pub fn forget(&self, file: &Arc<LogFile>) {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = (file.object().key.clone(), file.object().etag.clone());
+        if table.get(&id).is_some_and(|kept| Arc::ptr_eq(&kept.file, file)) {
+            table.remove(&id);
+        }
     }
 
     /// Forgets files that nobody holds while there are too many or their indexes take too much of the budget.

@@ -8,13 +8,15 @@
 //! Damage never looks like the end of a file: a segment is published only when the one behind it is complete too, so
 //! the last text before any damage stays unreadable.
 
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 use super::Verify;
 use super::cache::Part;
@@ -39,6 +41,23 @@ const READY_BUFFERS: usize = 4;
 struct Plain {
     bytes: Bytes,
     _permit: OwnedSemaphorePermit,
+}
+
+/// A task that ends with whoever waits for it.
+struct Running<T>(JoinHandle<T>);
+
+impl<T> Future for Running<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context)
+    }
+}
+
+impl<T> Drop for Running<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Scan {
@@ -78,8 +97,8 @@ impl Scan {
                 let range = n * RUN..((n + 1) * RUN).min(total);
                 // In order: a later run that has its place must not keep an earlier one from it.
                 let permit = scan.shared.cache.flight(range.end - range.start).await;
-                // A task of its own goes on while this one computes.
-                let task = tokio::spawn(async move {
+                // A task of its own goes on while this one computes; not after a failure of another run.
+                let task = Running(tokio::spawn(async move {
                     let first = n * (RUN / CHUNK);
                     let bytes = match body {
                         Some(body) => body.slice(range.start as usize..range.end as usize),
@@ -91,7 +110,7 @@ impl Scan {
                     let (cpu, input) = (scan.shared.cpu.clone(), bytes.clone());
                     let digests = cpu.run(move || scan.digester.of(first, &input)).await??;
                     Ok::<_, Error>((permit, bytes, digests))
-                });
+                }));
                 task.await.map_err(|e| err!(Kind::Internal, "a fetch failed: {e}"))?
             }
         };

@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -43,6 +44,8 @@ pub struct Progress {
     pub(super) follower: Option<u64>,
     /// The end: the exact size, or why there is none.
     pub done: Option<Result<u64>>,
+    /// When it came to that.
+    ended: Option<Instant>,
 }
 
 pub struct Scan {
@@ -83,7 +86,7 @@ impl Scan {
             if let Ok(size) = &done {
                 task.remember(*size);
             }
-            task.progress.send_modify(|p| p.done = Some(done));
+            task.progress.send_modify(|p| (p.done, p.ended) = (Some(done), Some(Instant::now())));
         });
         Ok(scan)
     }
@@ -98,7 +101,8 @@ impl Scan {
         scan.reserve(proof.digests.len() * size_of::<Digest>() + segments.cost());
         scan.progress.send_modify(|p| {
             let (verified, consumed) = (head.total.div_ceil(RUN), STOPPED);
-            *p = Progress { verified, consumed, released: true, decoded: size, follower: None, done: Some(Ok(size)) };
+            let (released, done) = (true, Some(Ok(size)));
+            *p = Progress { verified, consumed, released, decoded: size, done, ..Progress::default() };
         });
         scan.digests = RwLock::new(proof.digests);
         scan.segments = RwLock::new(segments);
@@ -139,6 +143,13 @@ impl Scan {
 
     pub fn done(&self) -> Option<Result<u64>> {
         self.progress.borrow().done.clone()
+    }
+
+    /// It ended with a failure of the storage, so long ago.
+    pub fn broken(&self) -> Option<Duration> {
+        let progress = self.progress.borrow();
+        let failed = progress.done.as_ref()?.as_ref().is_err_and(|e| !e.kind().is_verdict());
+        progress.ended.filter(|_| failed).map(|at| at.elapsed())
     }
 
     /// Waits for the end of the pass: the exact size.

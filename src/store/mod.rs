@@ -20,11 +20,13 @@
 //! [`Store::fetch`] exists for them: it leaves what had arrived in a [`Part`], so that the next attempt asks for the
 //! rest only.
 
+mod bucket;
 mod count;
 mod dir;
 mod name;
 mod pages;
 mod part;
+mod queue;
 mod range;
 mod retry;
 mod s3;

@@ -1,16 +1,20 @@
 //! Patience, bounded. A decorator that tries again what failed for a reason that may pass ([`Kind::is_transient`]).
 //!
-//! Bounds: ten attempts, a deadline over the whole call, and one bucket of retry tokens for the store, so that many
-//! readers of a dead endpoint do not hammer it: retries beyond a burst wait for their turn, within their deadline. First
-//! attempts are free. A body that broke off goes on where it stopped, pinned to the version that the first answer
-//! named ([`Part`]); an attempt that brought bytes does not count against the ten, the deadline bounds those.
+//! Bounds: ten attempts, a deadline over the whole call, one bucket of retry tokens for the store ([`Bucket`]), so that many
+//! readers of a dead endpoint do not hammer it, and one retry at a time for each object and listing ([`Queues`]). First attempts are
+//! free. A body that broke off goes on where it stopped, pinned to the version that the first answer named ([`Part`]); an
+//! attempt that brought bytes does not count against the ten, the deadline bounds those.
 
-use std::sync::{Mutex, PoisonError};
+use std::future::ready;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::bucket::Bucket;
+use super::queue::Queues;
 use super::{GetRequest, ListRequest, Object, Page, Part, Store};
 use crate::err;
 use crate::error::{Error, Kind, Result};
@@ -18,9 +22,6 @@ use crate::error::{Error, Kind, Result};
 const ATTEMPTS: u32 = 10;
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
-/// Retries at once, then per second, for the whole store.
-const BURST: f64 = 50.0;
-const RATE: f64 = 20.0;
 /// A mount that cannot start says so soon.
 const CHECK: Duration = Duration::from_secs(20);
 
@@ -30,41 +31,35 @@ pub struct Retry<S> {
     inner: S,
     deadline: Duration,
     bucket: Mutex<Bucket>,
-}
-
-#[derive(Debug)]
-struct Bucket {
-    tokens: f64,
-    at: Instant,
-}
-
-impl Bucket {
-    /// Takes a token, perhaps one that does not exist yet: says how long to wait for it.
-    fn take(&mut self) -> Duration {
-        let now = Instant::now();
-        self.tokens = (self.tokens + (now - self.at).as_secs_f64() * RATE).min(BURST) - 1.0;
-        self.at = now;
-        Duration::from_secs_f64((-self.tokens).max(0.0) / RATE)
-    }
+    queues: Queues,
 }
 
 impl<S> Retry<S> {
     /// `deadline` holds for each call, all attempts and waits included; 30 s is usual. Needs a tokio runtime with time.
     pub fn new(inner: S, deadline: Duration) -> Self {
-        Retry { inner, deadline, bucket: Mutex::new(Bucket { tokens: BURST, at: Instant::now() }) }
+        Retry { inner, deadline, bucket: Mutex::new(Bucket::full()), queues: Queues::default() }
     }
 
     pub fn inner(&self) -> &S {
         &self.inner
     }
 
-    /// How long to wait before attempt `n` + 1.
-    fn pause(&self, n: u32) -> Duration {
+    /// How long to wait before attempt `n` + 1, which is of use before `until` only.
+    fn pause(&self, n: u32, until: Instant) -> Duration {
         let most = LONGEST_WAIT.min(FIRST_WAIT * 2u32.saturating_pow(n.saturating_sub(1).min(8)));
         // Between half and all of it; without randomness, all.
         let part = getrandom::u32().map_or(1.0, |r| 0.5 + f64::from(r) / f64::from(u32::MAX) / 2.0);
-        let turn = self.bucket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let turn = self.bucket().take(until).unwrap_or(Duration::MAX);
         most.mul_f64(part).max(turn)
+    }
+
+    fn succeeded(&self, key: &str) {
+        self.bucket().earn();
+        self.queues.succeeded(key);
+    }
+
+    fn bucket(&self) -> MutexGuard<'_, Bucket> {
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -72,7 +67,9 @@ impl<S> Retry<S> {
 struct Attempts {
     until: Instant,
     most: Duration,
+    /// Those that count, and all of them.
     n: u32,
+    made: u32,
     /// The last failure.
     last: Option<Error>,
 }
@@ -81,29 +78,34 @@ impl Attempts {
     fn new(most: Duration) -> Self {
         // A deadline beyond the clock's range is no deadline; a year is one that nobody will see.
         let until = Instant::now() + most.min(Duration::from_secs(365 * 86_400));
-        Attempts { until, most, n: 0, last: None }
+        Attempts { until, most, n: 0, made: 0, last: None }
     }
 
     /// Runs one attempt within the deadline.
     async fn run<T>(&mut self, call: impl Future<Output = Result<T>>) -> Result<T> {
         self.n += 1;
+        self.made += 1;
         match timeout_at(self.until, call).await {
             Ok(result) => result,
             Err(_) => Err(self.too_late()),
         }
     }
 
-    /// After a failure: waits for the next attempt, or says what the call ends with.
-    async fn again<S>(&mut self, e: Error, retry: &Retry<S>) -> Result<()> {
+    /// After a failure: waits for the next attempt, or says what the call ends with. `turn` comes first.
+    async fn again<S>(&mut self, e: Error, retry: &Retry<S>, turn: impl Future<Output = ()>) -> Result<()> {
         if !e.kind().is_transient() || Instant::now() >= self.until {
             return Err(e);
         }
         if self.n >= ATTEMPTS {
             return Err(err!(e.kind(), "{} (after {} attempts)", e.message(), self.n));
         }
-        let wait = retry.pause(self.n);
         self.last = Some(e);
-        match timeout_at(self.until, sleep(wait)).await {
+        let (n, until) = (self.n, self.until);
+        let wait = async {
+            turn.await;
+            sleep(retry.pause(n, until)).await;
+        };
+        match timeout_at(until, wait).await {
             Ok(()) => Ok(()),
             Err(_) => Err(self.too_late()),
         }
@@ -113,7 +115,7 @@ impl Attempts {
         let most = self.most;
         match &self.last {
             None => err!(Kind::Timeout, "no answer within {most:?}"),
-            Some(e) => err!(Kind::Timeout, "no success within {most:?}, {} attempts: {}", self.n, e.message()),
+            Some(e) => err!(Kind::Timeout, "no success within {most:?}, {} attempts: {}", self.made, e.message()),
         }
     }
 }
@@ -131,10 +133,17 @@ impl<S: Store> Store for Retry<S> {
     async fn list(&self, req: &ListRequest) -> Result<Page> {
         let about = |e: Error| e.about(&format!("{}{}", self.describe(), req.prefix));
         let mut attempts = Attempts::new(self.deadline);
+        let mut place = None;
         loop {
             match attempts.run(self.inner.list(req)).await {
-                Ok(page) => return Ok(page),
-                Err(e) => attempts.again(e, self).await.map_err(about)?,
+                Ok(page) => {
+                    self.succeeded(&req.prefix);
+                    return Ok(page);
+                }
+                Err(e) => {
+                    let turn = place.get_or_insert_with(|| self.queues.join(&req.prefix)).wait();
+                    attempts.again(e, self, turn).await.map_err(about)?;
+                }
             }
         }
     }
@@ -150,24 +159,29 @@ impl<S: Store> Store for Retry<S> {
         loop {
             match attempts.run(self.inner.check()).await {
                 Ok(()) => return Ok(()),
-                Err(e) => attempts.again(e, self).await.map_err(|e| e.about(&self.describe()))?,
+                Err(e) => attempts.again(e, self, ready(())).await.map_err(|e| e.about(&self.describe()))?,
             }
         }
     }
 
     async fn fetch(&self, req: &GetRequest, part: &mut Part) -> Result<()> {
         let mut attempts = Attempts::new(self.deadline);
+        let mut place = None;
         loop {
             let before = part.have();
             match attempts.run(self.inner.fetch(req, part)).await {
-                Ok(()) => return Ok(()),
-                // The body was whole before what failed did.
-                Err(_) if part.is_complete() => return Ok(()),
-                Err(e) => {
+                Err(e) if !part.is_complete() => {
                     if part.have() > before {
                         attempts.n = 0;
+                        self.queues.succeeded(&req.key);
                     }
-                    attempts.again(e, self).await.map_err(|e| e.about(&req.key))?;
+                    let turn = place.get_or_insert_with(|| self.queues.join(&req.key)).wait();
+                    attempts.again(e, self, turn).await.map_err(|e| e.about(&req.key))?;
+                }
+                // Also if the body was whole before what failed did.
+                _ => {
+                    self.succeeded(&req.key);
+                    return Ok(());
                 }
             }
         }
@@ -179,20 +193,11 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn retries_beyond_the_burst_take_turns() {
-        let mut bucket = Bucket { tokens: 2.0, at: Instant::now() };
-        let waits: Vec<_> = (0..4).map(|_| bucket.take().as_millis()).collect();
-        assert_eq!(waits, [0, 0, 50, 100]);
-        tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!(bucket.take(), Duration::ZERO);
-        assert_eq!(bucket.tokens, BURST - 1.0);
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn pauses_grow_to_two_seconds() {
-        let retry = Retry::new((), Duration::from_secs(30));
+        const DEADLINE: Duration = Duration::from_secs(30);
+        let retry = Retry::new((), DEADLINE);
         for (n, most) in [(1, 50), (2, 100), (3, 200), (6, 1600), (7, 2000), (u32::MAX, 2000)] {
-            let pause = retry.pause(n).as_millis();
+            let pause = retry.pause(n, Instant::now() + DEADLINE).as_millis();
             assert!((most / 2..=most).contains(&pause), "{n}: {pause}");
         }
     }

@@ -194,6 +194,13 @@ impl Mount {
         kill(self.pid(), signal);
     }
 
+    /// The most memory that the program has had so far, in bytes.
+    pub fn peak(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+    }
+
     /// Waits for the end of the program.
     pub fn wait(&mut self) -> ExitStatus {
         let child = self.child.as_mut().unwrap();

@@ -4,7 +4,6 @@
 //! buckets are refused as S3 does. Every request is on record, may be delayed, and a hook may answer in its place.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -23,6 +22,7 @@ use s3s::dto::StreamingBlob;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, S3Result, s3_error};
 use sha2::{Digest, Sha256};
+use tokio::task::{JoinHandle, JoinSet};
 
 mod service;
 
@@ -42,6 +42,8 @@ pub struct Seen {
     pub if_match: Option<String>,
     /// `x-amz-date`, the time of the signature.
     pub signed: Option<String>,
+    /// `x-amz-security-token`, of credentials that expire.
+    pub token: Option<String>,
 }
 
 impl Seen {
@@ -61,6 +63,14 @@ pub enum Reply {
     Cut(usize),
     /// The true answer, but nothing comes after so many bytes of its body.
     Stall(usize),
+    /// The true answer, but its body comes at about 1 kB/s.
+    Drip,
+    /// The true answer, changed.
+    Edit(Edit),
+    /// The first bytes of a body, then others again and again, for ever.
+    Endless { status: u16, first: Vec<u8>, again: Vec<u8> },
+    /// The connection is closed in place of an answer.
+    Reset,
     /// No answer.
     Hang,
 }
@@ -72,6 +82,7 @@ impl Reply {
     }
 }
 
+pub type Edit = Arc<dyn Fn(&mut hyper::http::response::Parts, &mut Vec<u8>) + Send + Sync>;
 pub type Hook = Arc<dyn Fn(&Seen) -> Option<Reply> + Send + Sync>;
 
 /// A version of an object; without `body`, a delete marker.
@@ -137,6 +148,8 @@ pub struct Server {
     addr: SocketAddr,
     state: Arc<State>,
     runtime: Option<tokio::runtime::Runtime>,
+    service: S3Service,
+    accepting: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Server {
@@ -149,12 +162,20 @@ impl Server {
         let mut builder = S3ServiceBuilder::new(service::Memory(Arc::clone(&state)));
         builder.set_auth(OneKey);
         let service = builder.build();
-        let accepting = Arc::clone(&state);
-        runtime.spawn(async move {
+        let server = Server { addr, state, runtime: Some(runtime), service, accepting: Mutex::default() };
+        server.accept(listener);
+        server
+    }
+
+    fn accept(&self, listener: std::net::TcpListener) {
+        let (service, state) = (self.service.clone(), Arc::clone(&self.state));
+        let accepting = self.runtime.as_ref().unwrap().spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            // Dropped with the task, and all of them with it.
+            let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let (service, state) = (service.clone(), Arc::clone(&accepting));
-                tokio::spawn(async move {
+                let (service, state) = (service.clone(), Arc::clone(&state));
+                connections.spawn(async move {
                     let answer = service_fn(move |req| answer(req, service.clone(), Arc::clone(&state)));
                     // A client that hangs up is no concern of the server.
                     let _ =
@@ -162,7 +183,21 @@ impl Server {
                 });
             }
         });
-        Server { addr, state, runtime: Some(runtime) }
+        *self.accepting.lock().unwrap() = Some(accepting);
+    }
+
+    /// Breaks all connections and refuses new ones.
+    pub fn stop(&self) {
+        let accepting = self.accepting.lock().unwrap().take().unwrap();
+        accepting.abort();
+        self.runtime.as_ref().unwrap().block_on(accepting).unwrap_err();
+    }
+
+    /// At the same address, after [`Server::stop`].
+    pub fn start_again(&self) {
+        let listener = std::net::TcpListener::bind(self.addr).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        self.accept(listener);
     }
 
     pub fn endpoint(&self) -> String {
@@ -247,7 +282,7 @@ impl S3Auth for OneKey {
     }
 }
 
-async fn answer(req: Request<Incoming>, s3: S3Service, state: Arc<State>) -> Result<Response<Body>, Infallible> {
+async fn answer(req: Request<Incoming>, s3: S3Service, state: Arc<State>) -> std::io::Result<Response<Body>> {
     let header = |name: &str| req.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
     let path = req.uri().path().trim_start_matches('/').split_once('/').unwrap_or_default().1;
     let seen = Seen {
@@ -257,6 +292,7 @@ async fn answer(req: Request<Incoming>, s3: S3Service, state: Arc<State>) -> Res
         range: header("range"),
         if_match: header("if-match"),
         signed: header("x-amz-date"),
+        token: header("x-amz-security-token"),
     };
     let credential = header("authorization").and_then(|a| Some(a.split_once("Credential=")?.1.to_owned()));
     let region = credential.and_then(|c| c.split('/').nth(2).map(str::to_owned));
@@ -277,27 +313,46 @@ async fn answer(req: Request<Incoming>, s3: S3Service, state: Arc<State>) -> Res
         }
         return Ok(response.body(Body::from(body)).unwrap());
     }
-    if let Some(Reply::Hang) = reply {
-        return std::future::pending().await;
+    if let Some(Reply::Endless { status, first, again }) = reply {
+        let again = Bytes::from(again);
+        let body = stream::once(async { Ok(Bytes::from(first)) }).chain(stream::repeat_with(move || Ok(again.clone())));
+        let body: StreamingBlob = StreamingBlob::wrap::<_, std::io::Error>(body);
+        return Ok(Response::builder().status(status).body(Body::from(body)).unwrap());
+    }
+    match reply {
+        Some(Reply::Hang) => return std::future::pending().await,
+        Some(Reply::Reset) => return Err(std::io::Error::other("told to close")),
+        _ => {}
     }
     let response = s3.call(req.map(Body::from)).await.unwrap();
-    let (n, stall) = match reply {
-        Some(Reply::Cut(n)) => (n, false),
-        Some(Reply::Stall(n)) => (n, true),
-        _ => return Ok(response),
-    };
-    let (head, mut body) = response.into_parts();
+    let Some(reply) = reply else { return Ok(response) };
+    let (mut head, mut body) = response.into_parts();
     let whole = body.store_all_limited(usize::MAX).await.unwrap();
-    let first = stream::iter([Ok(whole.slice(..n.min(whole.len())))]);
-    let body = if stall {
-        StreamingBlob::wrap(first.chain(stream::pending::<std::io::Result<Bytes>>()))
-    } else {
-        // hyper sends what it has when the body pauses; without the pause it would drop it with the connection.
-        let end = stream::once(async {
-            tokio::task::yield_now().await;
-            Err(std::io::Error::other("told to break off"))
-        });
-        StreamingBlob::wrap(first.chain(end))
+    let first = |n: usize| stream::iter([Ok(whole.slice(..n.min(whole.len())))]);
+    let body = match reply {
+        Reply::Edit(edit) => {
+            let mut bytes = whole.to_vec();
+            edit(&mut head, &mut bytes);
+            return Ok(Response::from_parts(head, Body::from(bytes)));
+        }
+        Reply::Drip => {
+            let pieces: Vec<_> = whole.chunks(100).map(|c| whole.slice_ref(c)).collect();
+            let slowly = stream::iter(pieces).then(|piece| async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                Ok::<_, std::io::Error>(piece)
+            });
+            StreamingBlob::wrap(Box::pin(slowly))
+        }
+        Reply::Stall(n) => StreamingBlob::wrap(first(n).chain(stream::pending::<std::io::Result<Bytes>>())),
+        Reply::Cut(n) => {
+            // hyper sends what it has when the body pauses; without the pause it would drop it with the connection.
+            let end = stream::once(async {
+                tokio::task::yield_now().await;
+                Err(std::io::Error::other("told to break off"))
+            });
+            StreamingBlob::wrap(first(n).chain(end))
+        }
+        Reply::Canned { .. } | Reply::Endless { .. } | Reply::Hang | Reply::Reset => unreachable!("answered above"),
     };
     Ok(Response::from_parts(head, Body::from(body)))
 }

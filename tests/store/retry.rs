@@ -205,9 +205,44 @@ async fn many_readers_do_not_hammer_a_dead_endpoint() {
         assert!(reader.await.unwrap().kind().is_transient());
     }
     assert!(start.elapsed() <= Duration::from_secs(11));
-    // First attempts, the burst, and twenty a second; not the 2,000 that the readers would have made.
+    // First attempts, the burst, and five a second; not the 2,000 that the readers would have made.
     let requests = script.seen().len();
-    assert!((300..=200 + 50 + 20 * 10 + 1).contains(&requests), "{requests}");
+    assert!((280..=200 + 50 + 5 * 10 + 1).contains(&requests), "{requests}");
+}
+
+/// A scan has eight ranges of one object under way: they do not fail eight times as often, and once one of them succeeds
+/// none waits for another.
+#[tokio::test(start_paused = true)]
+async fn ranges_of_one_object_are_tried_again_one_at_a_time() {
+    let ranges = |store: Arc<Retry<Arc<Script>>>| {
+        let range = move |_| {
+            let store = Arc::clone(&store);
+            async move { store.get(&get("k", ByteRange::Whole)).await }
+        };
+        futures::future::join_all((0..8).map(range))
+    };
+    let script = Script::new(&[Step::Fail(Kind::Storage)]);
+    let store = Arc::new(Retry::new(Arc::clone(&script), DEADLINE));
+    // Until the first of them gives up; with it, a scan does.
+    let first = futures::future::select_all((0..8).map(|_| {
+        let store = Arc::clone(&store);
+        Box::pin(async move { store.get(&get("k", ByteRange::Whole)).await })
+    }));
+    let (result, ..) = first.await;
+    assert!(result.unwrap_err().to_string().contains("after 10 attempts"));
+    assert_eq!(script.seen().len(), 8 + 9);
+    // Another object does not wait for this one.
+    let other = tokio::time::timeout(Duration::from_secs(8), store.get(&get("other", ByteRange::Whole))).await;
+    assert!(other.unwrap().unwrap_err().to_string().contains("after 10 attempts"));
+
+    let steps = [[Step::Fail(Kind::Storage)].repeat(11), vec![Step::Whole]].concat();
+    let script = Script::new(&steps);
+    let start = Instant::now();
+    let results = ranges(Arc::new(Retry::new(Arc::clone(&script), DEADLINE))).await;
+    assert!(results.iter().all(Result::is_ok));
+    assert_eq!(script.seen().len(), 11 + 8);
+    // The pauses of the first, and one for the others together.
+    assert!(start.elapsed() <= Duration::from_millis(50 + 100 + 200 + 400 + 100), "{:?}", start.elapsed());
 }
 
 /// A store that has only a `get`, as most stand-ins do, works with parts as well.

@@ -73,6 +73,7 @@ pub(super) fn s3(shared: &SdkConfig, options: &S3Options) -> Client {
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .interceptor(NoPlainHttp { allowed: options.allow_http })
+        .interceptor(super::limit::ShortAnswers)
         .interceptor(WholeListing);
     if let Some(url) = &options.endpoint_url {
         config = config.endpoint_url(url);

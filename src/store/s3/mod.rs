@@ -11,6 +11,7 @@
 
 mod client;
 mod error;
+mod limit;
 mod probe;
 
 use std::collections::BTreeMap;

@@ -110,7 +110,8 @@ impl S3 for Memory {
         let (mut contents, mut prefixes, mut last) = (Vec::new(), Vec::<CommonPrefix>::new(), None);
         let mut truncated = false;
         let objects = self.0.objects.lock().unwrap();
-        for (key, versions) in objects.iter().filter(|(key, _)| key.starts_with(&prefix)) {
+        let from = after.as_deref().unwrap_or_default().max(&prefix).to_owned();
+        for (key, versions) in objects.range(from..).take_while(|(key, _)| key.starts_with(&prefix)) {
             let Some(Version { body: Some(body), .. }) = versions.last() else { continue };
             if after.as_ref().is_some_and(|a| key <= a || folded && a.ends_with('/') && key.starts_with(a.as_str())) {
                 continue;
