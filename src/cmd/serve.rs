@@ -54,7 +54,7 @@ impl Service {
                 () = self.mounted.ended() => break None,
                 _ = self.hangup.recv() => {
                     log::info!("SIGHUP: listings are fetched again");
-                    self.fs.catalog().expire_all();
+                    self.fs.catalog().refresh_all();
                 }
             }
         };

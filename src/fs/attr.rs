@@ -85,11 +85,11 @@ impl Look {
 
 /// The end of the span; else its start; else the upload.
 fn mtime(item: &Item) -> SystemTime {
-    let from_key = item.log_key().and_then(|log| match log.span {
+    let from_key = match item.span() {
         Span::Range { start, end } => end.or(start),
         Span::Uploaded(uploaded) => uploaded,
-    });
-    system_time(from_key.unwrap_or(item.modified))
+    };
+    system_time(from_key.unwrap_or_else(|| item.modified()))
 }
 
 fn system_time(time: Time) -> SystemTime {

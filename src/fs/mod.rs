@@ -267,7 +267,7 @@ impl Fs {
         match node {
             Node::Dir(Dir::Day(_, _, _, Day::Dated(date))) => Ok(self.look.dir(ino, Some(date.start()))),
             Node::Dir(_) => Ok(self.look.dir(ino, None)),
-            Node::Link(_, _, target, item) => Ok(self.look.link(ino, target, item.as_deref())),
+            Node::Link(_, _, target, item) => Ok(self.look.link(ino, target, item.as_ref())),
             Node::File(item, stack, resource) => {
                 let size = self.log_file(item).size().await;
                 let size = self.watch_listing(stack, resource, size)?;
@@ -286,10 +286,10 @@ impl Fs {
         let place = (Arc::clone(stack), Arc::clone(resource));
         let ahead = {
             let mut walks = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
-            walks.entry(place).or_default().step(item.place, tree.items().len())
+            walks.entry(place).or_default().step(item.place(), tree.len())
         };
-        for next in tree.items().get(ahead).unwrap_or_default() {
-            let file = self.log_file(next);
+        for next in ahead.filter_map(|place| tree.item(place)) {
+            let file = self.log_file(&next);
             // A failure is found again, and told, by whoever asks for this file.
             tokio::spawn(async move { file.size().await.map(drop) });
         }
@@ -311,11 +311,11 @@ impl Fs {
 
     fn log_file(&self, item: &Item) -> Arc<LogFile> {
         self.objects.get(&Listed {
-            key: item.key.to_string(),
+            key: item.key(),
             key_sum: item.log_key().map(|log| log.key_sum).unwrap_or_default(),
-            size: item.size,
-            etag: item.etag.to_string(),
-            storage_class: item.storage_class.as_deref().map(str::to_owned),
+            size: item.size(),
+            etag: item.etag(),
+            storage_class: item.storage_class().map(str::to_owned),
         })
     }
 }
