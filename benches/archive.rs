@@ -7,6 +7,8 @@
 #[path = "../tests/common/mod.rs"]
 mod common;
 
+#[path = "archive/big.rs"]
+mod big;
 #[path = "archive/data.rs"]
 mod data;
 #[path = "archive/engine.rs"]
@@ -19,6 +21,8 @@ mod mounted;
 mod peers;
 #[path = "archive/rows.rs"]
 mod rows;
+#[path = "archive/scale.rs"]
+mod scale;
 
 use common::s3;
 use rows::Setup;

@@ -18,11 +18,11 @@ use crate::data::text;
 use crate::measure::{cores, median, percentile, ratio, row, time};
 use crate::mounted::Mounted;
 use crate::s3::Server;
-use crate::{engine, peers};
+use crate::{engine, peers, scale};
 
 pub type Row = fn(&Setup);
 
-pub const ALL: [(&str, Row); 11] = [
+pub const ALL: [(&str, Row); 15] = [
     ("engine", engine::scans),
     ("reread", engine::reread),
     ("cat", cat),
@@ -34,6 +34,10 @@ pub const ALL: [(&str, Row); 11] = [
     ("small", small),
     ("readers", readers),
     ("peers", peers::gzip_tools),
+    ("scale-root", scale::root),
+    ("scale-resource", scale::resource),
+    ("scale-find", scale::find),
+    ("scale-long", scale::long),
 ];
 
 pub struct Setup {
@@ -82,7 +86,7 @@ impl Setup {
         setup
     }
 
-    fn key_file(&self) -> PathBuf {
+    pub fn key_file(&self) -> PathBuf {
         self.folder.path().join("keys")
     }
 

@@ -94,6 +94,8 @@ pub(crate) struct State {
     latency: Mutex<Duration>,
     counter: Mutex<u64>,
     unversioned: Mutex<bool>,
+    /// Names in a page of a listing at most; 0 for 1,000.
+    page: Mutex<usize>,
 }
 
 impl State {
@@ -203,6 +205,11 @@ impl Server {
 
     pub fn set_latency(&self, latency: Duration) {
         *self.state.latency.lock().unwrap() = latency;
+    }
+
+    /// Pages of listings are shorter from now on.
+    pub fn set_page(&self, names: usize) {
+        *self.state.page.lock().unwrap() = names;
     }
 
     /// From now on as a bucket without versioning.
