@@ -134,10 +134,9 @@ pub fn long(setup: &Setup) {
     let server = server(setup);
     let once = |again: bool| {
         let mounted = mount(setup, &server, &[]);
-        let file = mounted.file("day");
+        let folder = mounted.folder("day");
         server.set_latency(Duration::from_millis(setup.latency));
         server.take_requests();
-        let folder = file.parent().unwrap().to_owned();
         if again {
             run("ls", &["-l"], folder.clone());
             server.take_requests();

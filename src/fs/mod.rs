@@ -9,6 +9,7 @@ mod children;
 mod handle;
 mod node;
 mod report;
+mod sizes;
 mod walk;
 mod xattr;
 
@@ -23,6 +24,7 @@ use handle::Handles;
 pub use node::Ino;
 use node::{Dir, Node, Nodes};
 pub use report::Report;
+use sizes::{Sizes, Version};
 use walk::Walk;
 
 use crate::catalog::names::Day;
@@ -39,6 +41,7 @@ pub struct Fs {
     /// How each resource's files are being asked for.
     walks: Mutex<HashMap<Place, Walk>>,
     report: Report,
+    sizes: Sizes,
     /// Where text goes that the kernel will ask for; set once there is a kernel.
     pages: OnceLock<Arc<dyn Pages>>,
     files: Handles<OpenFile>,
@@ -96,8 +99,8 @@ pub struct Totals {
 impl Fs {
     pub fn new(catalog: Catalog, objects: Objects, look: Look) -> Self {
         let nodes = Nodes::new(catalog.bucket());
-        let (walks, report, pages, files, folders) = Default::default();
-        Fs { catalog, objects, look, nodes, walks, report, pages, files, folders }
+        let (walks, report, sizes, pages, files, folders) = Default::default();
+        Fs { catalog, objects, look, nodes, walks, report, sizes, pages, files, folders }
     }
 
     /// Where every failure is told.
@@ -140,9 +143,9 @@ impl Fs {
     pub async fn getattr(&self, ino: Ino) -> Result<Attr> {
         let node = self.node(ino)?;
         if let Node::File(item, ..) = &*node {
-            let file = self.log_file(item);
-            if file.is_open() {
-                return self.getattr_open(ino, &node, file).await;
+            let listed = listed(item);
+            if self.objects.is_open(&listed) {
+                return self.getattr_open(ino, &node, self.objects.get(&listed)).await;
             }
         }
         self.attr_of(ino, &node).await
@@ -269,8 +272,16 @@ impl Fs {
             Node::Dir(_) => Ok(self.look.dir(ino, None)),
             Node::Link(_, _, target, item) => Ok(self.look.link(ino, target, item.as_ref())),
             Node::File(item, stack, resource) => {
-                let size = self.log_file(item).size().await;
+                let version = Version::of(item);
+                let listed = listed(item);
+                // An open file's size is asked for each time: a hint will not do.
+                let known = self.sizes.get(version).filter(|_| !self.objects.is_open(&listed));
+                if let Some(size) = known {
+                    return Ok(self.look.file(ino, item, &size));
+                }
+                let size = self.objects.get(&listed).size().await;
                 let size = self.watch_listing(stack, resource, size)?;
+                self.sizes.learn(version, &size);
                 if let Size::Unreadable(e) = &size {
                     // Told here, as the kernel may refuse the open for the mode alone.
                     self.report.failure(e);
@@ -289,6 +300,9 @@ impl Fs {
             walks.entry(place).or_default().step(item.place(), tree.len())
         };
         for next in ahead.filter_map(|place| tree.item(place)) {
+            if self.sizes.get(Version::of(&next)).is_some() {
+                continue;
+            }
             let file = self.log_file(&next);
             // A failure is found again, and told, by whoever asks for this file.
             tokio::spawn(async move { file.size().await.map(drop) });
@@ -310,13 +324,17 @@ impl Fs {
     }
 
     fn log_file(&self, item: &Item) -> Arc<LogFile> {
-        self.objects.get(&Listed {
-            key: item.key(),
-            key_sum: item.log_key().map(|log| log.key_sum).unwrap_or_default(),
-            size: item.size(),
-            etag: item.etag(),
-            storage_class: item.storage_class().map(str::to_owned),
-        })
+        self.objects.get(&listed(item))
+    }
+}
+
+fn listed(item: &Item) -> Listed {
+    Listed {
+        key: item.key(),
+        key_sum: item.log_key().map(|log| log.key_sum).unwrap_or_default(),
+        size: item.size(),
+        etag: item.etag(),
+        storage_class: item.storage_class().map(str::to_owned),
     }
 }
 

@@ -171,6 +171,12 @@ impl Objects {
         file
     }
 
+    /// Whether somebody has this object version open.
+    pub fn is_open(&self, object: &Listed) -> bool {
+        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.get(&(object.key.clone(), object.etag.clone())).is_some_and(|kept| kept.file.is_open())
+    }
+
     /// Forgets files that nobody holds while there are too many or their indexes take too much of the budget.
     /// An eighth goes at a time, so that the work stays small for each call.
     fn trim(&self, table: &mut HashMap<(String, String), Kept>) {
