@@ -143,9 +143,8 @@ impl Fs {
     pub async fn getattr(&self, ino: Ino) -> Result<Attr> {
         let node = self.node(ino)?;
         if let Node::File(item, ..) = &*node {
-            let listed = listed(item);
-            if self.objects.is_open(&listed) {
-                return self.getattr_open(ino, &node, self.objects.get(&listed)).await;
+            if let Some(file) = self.objects.find(&listed(item)).filter(|file| file.is_open()) {
+                return self.getattr_open(ino, &node, file).await;
             }
         }
         self.attr_of(ino, &node).await
@@ -272,14 +271,16 @@ impl Fs {
             Node::Dir(_) => Ok(self.look.dir(ino, None)),
             Node::Link(_, _, target, item) => Ok(self.look.link(ino, target, item.as_ref())),
             Node::File(item, stack, resource) => {
-                let version = Version::of(item);
-                let listed = listed(item);
-                // An open file's size is asked for each time: a hint will not do.
-                let known = self.sizes.get(version).filter(|_| !self.objects.is_open(&listed));
-                if let Some(size) = known {
-                    return Ok(self.look.file(ino, item, &size));
-                }
-                let size = self.objects.get(&listed).size().await;
+                let (version, listed) = (Version::of(item), listed(item));
+                let file = match self.objects.find(&listed) {
+                    // It knows more, and an open file's size must not be a hint.
+                    Some(file) => file,
+                    None => match self.sizes.get(version) {
+                        Some(size) => return Ok(self.look.file(ino, item, &size)),
+                        None => self.objects.get(&listed),
+                    },
+                };
+                let size = file.size().await;
                 let size = self.watch_listing(stack, resource, size)?;
                 self.sizes.learn(version, &size);
                 if let Size::Unreadable(e) = &size {

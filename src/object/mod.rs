@@ -171,10 +171,10 @@ impl Objects {
         file
     }
 
-    /// Whether somebody has this object version open.
-    pub fn is_open(&self, object: &Listed) -> bool {
+    /// The file of this object version, if it is among those remembered; one that is open always is.
+    pub fn find(&self, object: &Listed) -> Option<Arc<LogFile>> {
         let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        table.get(&(object.key.clone(), object.etag.clone())).is_some_and(|kept| kept.file.is_open())
+        table.get(&(object.key.clone(), object.etag.clone())).map(|kept| Arc::clone(&kept.file))
     }
 
     /// Forgets files that nobody holds while there are too many or their indexes take too much of the budget.
