@@ -7,6 +7,8 @@
 #[path = "../tests/common/mod.rs"]
 mod common;
 
+#[path = "archive/big.rs"]
+mod big;
 #[path = "archive/commands.rs"]
 mod commands;
 #[path = "archive/data.rs"]
@@ -25,6 +27,8 @@ mod mounted;
 mod peers;
 #[path = "archive/rows.rs"]
 mod rows;
+#[path = "archive/scale.rs"]
+mod scale;
 #[path = "archive/verifying.rs"]
 mod verifying;
 #[path = "archive/warm.rs"]

@@ -46,6 +46,12 @@ impl Mounted {
         path
     }
 
+    /// The first day folder below `stack`; no file is looked at.
+    pub fn folder(&self, stack: &str) -> PathBuf {
+        let first = |path: PathBuf| std::fs::read_dir(&path).unwrap().next().unwrap().unwrap().path();
+        (0..3).fold(self.path().join(stack), |path, _| first(path))
+    }
+
     /// Peak resident memory in KiB.
     pub fn peak_rss(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;

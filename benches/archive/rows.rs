@@ -18,7 +18,7 @@ use crate::data::text;
 use crate::measure::{cores, median, percentile, ratio, row, time};
 use crate::mounted::Mounted;
 use crate::s3::Server;
-use crate::{commands, direct, download, engine, peers, verifying, warm};
+use crate::{commands, direct, download, engine, peers, scale, verifying, warm};
 
 pub type Row = fn(&Setup);
 
@@ -40,6 +40,10 @@ pub const ALL: &[(&str, Row)] = &[
     ("find", commands::find),
     ("download", download::download),
     ("verify", verifying::verify),
+    ("scale-root", scale::root),
+    ("scale-resource", scale::resource),
+    ("scale-find", scale::find),
+    ("scale-long", scale::long),
 ];
 
 pub struct Setup {

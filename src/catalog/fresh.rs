@@ -19,8 +19,17 @@ pub struct Fresh<T> {
 struct Aged<T> {
     value: Arc<T>,
     since: Instant,
-    /// Set by [`Fresh::expire`]: too old, whatever its age.
-    expired: bool,
+    due: Due,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Due {
+    /// When its time has come.
+    ByAge,
+    /// [`Fresh::age`]: as if that were now.
+    Now,
+    /// [`Fresh::expire`]: nobody may have it any more.
+    Gone,
 }
 
 impl<T> Default for Fresh<T> {
@@ -67,25 +76,41 @@ impl<T: Send + Sync + 'static> Fresh<T> {
         current.as_ref().map(|aged| Arc::clone(&aged.value))
     }
 
+    /// Fetches a new value, whatever the age of the one there is, which serves meanwhile.
+    pub async fn refresh<Fut: Future<Output = Result<T>>>(&self, fetch: impl FnOnce() -> Fut) -> Result<()> {
+        let _one = self.fetching.lock().await;
+        self.put(fetch().await?);
+        Ok(())
+    }
+
+    /// The next caller has a new value fetched, and the old one.
+    pub fn age(&self) {
+        self.set_due(Due::Now);
+    }
+
     /// The next caller fetches and waits for it: something in the value is known to be wrong.
     pub fn expire(&self) {
+        self.set_due(Due::Gone);
+    }
+
+    fn set_due(&self, due: Due) {
         if let Some(aged) = self.current.write().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            aged.expired = true;
+            aged.due = due;
         }
     }
 
     fn look(&self, ttl: Duration) -> Look<T> {
         match self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
             None => Look::Nothing,
-            Some(aged) if aged.expired => Look::Nothing,
-            Some(aged) if aged.since.elapsed() < ttl => Look::Fresh(Arc::clone(&aged.value)),
+            Some(aged) if aged.due == Due::Gone => Look::Nothing,
+            Some(aged) if aged.due == Due::ByAge && aged.since.elapsed() < ttl => Look::Fresh(Arc::clone(&aged.value)),
             Some(aged) => Look::Old(Arc::clone(&aged.value)),
         }
     }
 
     fn put(&self, value: T) -> Arc<T> {
         let value = Arc::new(value);
-        let aged = Aged { value: Arc::clone(&value), since: Instant::now(), expired: false };
+        let aged = Aged { value: Arc::clone(&value), since: Instant::now(), due: Due::ByAge };
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(aged);
         value
     }
@@ -121,6 +146,27 @@ mod tests {
         // Lifetime zero: the old value at once, the new one by and by.
         let served = *cell.get(Duration::ZERO, fetch()).await.unwrap();
         assert!(served <= 2);
+    }
+
+    #[tokio::test]
+    async fn the_old_value_serves_while_a_new_one_is_fetched() {
+        let cell = Arc::new(Fresh::<u32>::default());
+        assert_eq!(*cell.get(TTL, || async { Ok(1) }).await.unwrap(), 1);
+        let (open, gate) = tokio::sync::oneshot::channel::<()>();
+        let slow = || async move {
+            gate.await.ok();
+            Ok(2)
+        };
+        let refresh = tokio::spawn({
+            let cell = Arc::clone(&cell);
+            async move { cell.refresh(slow).await }
+        });
+        cell.age();
+        // One fetch at a time: this one is not needed.
+        assert_eq!(*cell.get(TTL, || async { Ok(3) }).await.unwrap(), 1);
+        open.send(()).unwrap();
+        refresh.await.unwrap().unwrap();
+        assert!(*cell.get(TTL, || async { Ok(4) }).await.unwrap() >= 2);
     }
 
     #[tokio::test]

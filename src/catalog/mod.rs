@@ -1,17 +1,26 @@
 //! What is in the bucket: listings, fetched lazily level by level, and the folders they make.
 //!
 //! ```text
-//! stacks()              LIST ""  by delimiter
-//! resources(stack)      LIST stack/shareable/, …/v3/, …/v3/<key sum>/  by delimiter
-//! tree(stack, resource) LIST each …/<resource>/ whole, over both schemas and all key sums
+//! root()                LIST ""  by delimiter
+//! stack(stack)          LIST stack/, …shareable/, …/v2/, …/v3/, …/<key sum>/  by delimiter, at once
+//! tree(stack, resource) LIST each …/<resource>/ whole, over both schemas and all key sums, in parallel ranges
+//!
+//! list ─► sweep ─► split      which requests, and where a long listing is cut
+//!      └► build ─► item ─► tree      what came, packed, and the folders of it
 //! ```
 //!
-//! Invariants: a listing is whole or it is an error, never a short folder; what the grammar does not accept is counted
-//! and named in the log, never dropped in silence; names come from listings only.
+//! Invariants: a listing is whole or it is an error, never a short folder; while a newer one is fetched, the old one
+//! serves; what the grammar does not accept is counted and named in the log, never dropped in silence; names come from
+//! listings only.
 
+mod build;
 mod fresh;
+mod item;
+mod list;
 pub mod names;
 pub mod select;
+mod split;
+mod sweep;
 mod tree;
 mod walk;
 
@@ -19,31 +28,35 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream;
+
 use fresh::Fresh;
+pub use item::{Item, ItemRef};
+use list::Lister;
 use select::Selection;
-pub use tree::{Container, DayEntry, DayFolder, Item, LeftOut, ResourceTree};
+pub use tree::{Container, DayEntry, DayFolder, LeftOut, ResourceTree};
 pub use walk::Selected;
 
 use crate::error::Result;
-use crate::key::{Resource, is_safe_component};
-use crate::store::{Entry, ListRequest, Store, list_all};
+use crate::store::Store;
 
 /// The stacks of a bucket.
 #[derive(Debug, Default)]
 pub struct Root {
     pub stacks: Vec<Arc<str>>,
-    left_out: LeftOut,
 }
 
 /// The resources of a stack, each with the key prefixes that hold its objects.
 #[derive(Debug, Default)]
 pub struct Stack {
     pub resources: BTreeMap<Arc<str>, Vec<String>>,
-    left_out: LeftOut,
 }
 
-pub struct Catalog {
-    inner: Arc<Inner>,
+pub struct Catalog(Arc<Inner>);
+
+struct Inner {
+    lister: Arc<Lister>,
     ttl: Duration,
     root: Arc<Fresh<Root>>,
     stacks: Mutex<HashMap<Arc<str>, Arc<Fresh<Stack>>>>,
@@ -52,179 +65,107 @@ pub struct Catalog {
 
 /// Stack and resource.
 type TreeId = (Arc<str>, Arc<str>);
-type Tree = Arc<Fresh<ResourceTree>>;
 
-struct Inner {
-    store: Arc<dyn Store>,
-    selection: Selection,
-    /// What each listing left out, by its prefix: a refresh that finds the same is not logged again.
-    left_out: Mutex<HashMap<String, LeftOut>>,
+/// A tree and what it is listed from.
+#[derive(Clone, Default)]
+struct Tree {
+    cell: Arc<Fresh<ResourceTree>>,
+    prefixes: Arc<Vec<String>>,
 }
+
+/// Trees that are refreshed at once.
+const REFRESHED: usize = 4;
 
 impl Catalog {
     pub fn new(store: Arc<dyn Store>, selection: Selection, ttl: Duration) -> Self {
-        Catalog {
-            inner: Arc::new(Inner { store, selection, left_out: Mutex::default() }),
-            ttl,
-            root: Arc::default(),
-            stacks: Mutex::default(),
-            trees: Mutex::default(),
-        }
+        let (root, stacks, trees) = Default::default();
+        Catalog(Arc::new(Inner { lister: Arc::new(Lister::new(store, selection)), ttl, root, stacks, trees }))
     }
 
     pub fn bucket(&self) -> &str {
-        self.inner.store.bucket()
+        self.0.lister.store.bucket()
     }
 
     pub async fn root(&self) -> Result<Arc<Root>> {
-        let inner = Arc::clone(&self.inner);
-        self.root.get(self.ttl, move || async move { inner.list_root().await }).await
+        let lister = Arc::clone(&self.0.lister);
+        self.0.root.get(self.0.ttl, move || async move { lister.root().await }).await
     }
 
     pub async fn stack(&self, stack: &Arc<str>) -> Result<Arc<Stack>> {
-        let cell = Arc::clone(lock(&self.stacks).entry(Arc::clone(stack)).or_default());
-        let (inner, stack) = (Arc::clone(&self.inner), Arc::clone(stack));
-        cell.get(self.ttl, move || async move { inner.list_stack(&stack).await }).await
+        let cell = Arc::clone(lock(&self.0.stacks).entry(Arc::clone(stack)).or_default());
+        let (lister, stack) = (Arc::clone(&self.0.lister), Arc::clone(stack));
+        cell.get(self.0.ttl, move || async move { lister.stack(&stack).await }).await
     }
 
     pub async fn tree(&self, stack: &Arc<str>, resource: &Arc<str>) -> Result<Arc<ResourceTree>> {
-        let prefixes = self.stack(stack).await?.resources.get(resource).cloned().unwrap_or_default();
-        let place = (Arc::clone(stack), Arc::clone(resource));
-        let cell = Arc::clone(lock(&self.trees).entry(place).or_default());
-        let inner = Arc::clone(&self.inner);
-        cell.get(self.ttl, move || async move { inner.list_resource(&prefixes).await }).await
+        let listed = self.stack(stack).await?;
+        let Tree { cell, prefixes } = self.0.place(stack, resource, &listed);
+        let lister = Arc::clone(&self.0.lister);
+        cell.get(self.0.ttl, move || async move { lister.resource(&prefixes).await }).await
     }
 
     /// Something in this resource's listing is known to be out of date: the next look lists it again.
     pub fn expire(&self, stack: &Arc<str>, resource: &Arc<str>) {
-        if let Some(cell) = lock(&self.trees).get(&(Arc::clone(stack), Arc::clone(resource))) {
-            cell.expire();
+        if let Some(tree) = lock(&self.0.trees).get(&(Arc::clone(stack), Arc::clone(resource))) {
+            tree.cell.expire();
         }
     }
 
-    /// Every listing is fetched again when it is next looked at (SIGHUP).
-    pub fn expire_all(&self) {
-        self.root.expire();
-        lock(&self.stacks).values().for_each(|cell| cell.expire());
-        lock(&self.trees).values().for_each(|cell| cell.expire());
+    /// Everything that has been listed is listed again, from now on (SIGHUP); meanwhile the old listings serve.
+    pub fn refresh_all(&self) {
+        let inner = Arc::clone(&self.0);
+        tokio::spawn(async move { inner.refresh_all().await });
     }
 
     /// Objects in the listings seen so far, for `statfs`: files, and bytes in the store.
     pub fn totals(&self) -> (u64, u64) {
-        let trees: Vec<_> = lock(&self.trees).values().filter_map(|cell| cell.peek()).collect();
-        let items = trees.iter().flat_map(|tree| tree.items());
-        items.fold((0, 0), |(files, bytes), item| (files + 1, bytes + item.size))
+        let trees: Vec<_> = lock(&self.0.trees).values().filter_map(|tree| tree.cell.peek()).collect();
+        trees.iter().fold((0, 0), |(files, bytes), tree| (files + tree.len() as u64, bytes + tree.bytes()))
     }
 
     /// Keys left out of the listings seen so far.
     pub fn left_out(&self) -> u64 {
-        lock(&self.inner.left_out).values().map(|l| l.count).sum()
+        self.0.lister.left_out()
     }
 }
 
 impl Inner {
-    async fn list_root(&self) -> Result<Root> {
-        let mut root = Root::default();
-        let (entries, prefixes) = self.folder("").await?;
-        for entry in entries {
-            root.left_out.add(&entry.key, "not below a stack");
+    /// The place of a tree. One that was made from other prefixes (a new key sum came) is due.
+    fn place(&self, stack: &Arc<str>, resource: &Arc<str>, listed: &Stack) -> Tree {
+        let prefixes = listed.resources.get(resource).map(Vec::as_slice).unwrap_or_default();
+        let mut trees = lock(&self.trees);
+        let tree = trees.entry((Arc::clone(stack), Arc::clone(resource))).or_default();
+        if *tree.prefixes != prefixes {
+            tree.prefixes = Arc::new(prefixes.to_vec());
+            tree.cell.age();
         }
-        for prefix in prefixes {
-            match component(&prefix, "") {
-                Some(stack) if self.selection.stack(stack) => root.stacks.push(stack.into()),
-                Some(_) => {}
-                None => root.left_out.add(&prefix, "no safe stack name"),
-            }
-        }
-        root.stacks.sort_unstable();
-        self.report("", &root.left_out);
-        Ok(root)
+        tree.clone()
     }
 
-    async fn list_stack(&self, stack: &str) -> Result<Stack> {
-        let mut found = Stack::default();
-        let top = format!("{stack}/");
-        let shareable = format!("{top}shareable/");
-        for (base, wanted) in [(&top, &["shareable"][..]), (&shareable, &["v2", "v3"][..])] {
-            let (entries, prefixes) = self.folder(base).await?;
-            for entry in entries {
-                found.left_out.add(&entry.key, "not where archives are");
-            }
-            for prefix in prefixes {
-                if !component(&prefix, base).is_some_and(|name| wanted.contains(&name)) {
-                    found.left_out.add(&prefix, "not where archives are");
-                }
-            }
+    /// Level by level, as the lower ones are listed from what the upper ones show.
+    async fn refresh_all(&self) {
+        let failed =
+            |e: crate::error::Error| log::warn!("a listing could not be refreshed, the old one serves on: {e}");
+        if self.root.peek().is_some() {
+            self.root.refresh(|| self.lister.root()).await.unwrap_or_else(failed);
         }
-        for schema in ["v2", "v3"] {
-            let base = format!("{shareable}{schema}/");
-            let (entries, sums) = self.folder(&base).await?;
-            for entry in entries {
-                found.left_out.add(&entry.key, "not below a key sum");
-            }
-            for sum in sums {
-                let Some(sum_name) = component(&sum, &base) else {
-                    found.left_out.add(&sum, "no safe key sum");
-                    continue;
-                };
-                let base = format!("{base}{sum_name}/");
-                let (entries, resources) = self.folder(&base).await?;
-                for entry in entries {
-                    found.left_out.add(&entry.key, "not below a resource");
-                }
-                for prefix in resources {
-                    let named = component(&prefix, &base).and_then(|name| Some((name, Resource::parse(name)?)));
-                    match named {
-                        Some((name, resource)) if self.selection.resource(&resource) => {
-                            found.resources.entry(name.into()).or_default().push(format!("{base}{name}/"));
-                        }
-                        Some(_) => {}
-                        None => found.left_out.add(&prefix, "no resource such as apps-321"),
-                    }
-                }
-            }
-        }
-        self.report(&top, &found.left_out);
-        Ok(found)
+        let stacks: Vec<_> =
+            lock(&self.stacks).iter().map(|(name, cell)| (Arc::clone(name), Arc::clone(cell))).collect();
+        stream::iter(stacks)
+            .for_each_concurrent(REFRESHED, |(name, cell)| async move {
+                cell.refresh(|| self.lister.stack(&name)).await.unwrap_or_else(failed);
+            })
+            .await;
+        let trees: Vec<TreeId> = lock(&self.trees).keys().cloned().collect();
+        stream::iter(trees)
+            .for_each_concurrent(REFRESHED, |(stack, resource)| async move {
+                let listed = lock(&self.stacks).get(&stack).and_then(|cell| cell.peek());
+                let Some(listed) = listed else { return };
+                let Tree { cell, prefixes } = self.place(&stack, &resource, &listed);
+                cell.refresh(|| async { self.lister.resource(&prefixes).await }).await.unwrap_or_else(failed);
+            })
+            .await;
     }
-
-    async fn list_resource(&self, prefixes: &[String]) -> Result<ResourceTree> {
-        let mut entries = Vec::new();
-        for prefix in prefixes {
-            entries.extend(list_all(&*self.store, &ListRequest::below(prefix)).await?.objects);
-        }
-        let mut left_out = LeftOut::default();
-        let tree = ResourceTree::build(entries, &self.selection, &mut left_out);
-        self.report(prefixes.first().map_or("", |p| p), &left_out);
-        Ok(tree)
-    }
-
-    /// One level: the objects and the prefixes right below `prefix`.
-    async fn folder(&self, prefix: &str) -> Result<(Vec<Entry>, Vec<Vec<u8>>)> {
-        let request = ListRequest { delimiter: true, ..ListRequest::below(prefix) };
-        let listing = list_all(&*self.store, &request).await?;
-        Ok((listing.objects, listing.prefixes))
-    }
-
-    fn report(&self, place: &str, left_out: &LeftOut) {
-        let mut all = lock(&self.left_out);
-        let known = all.insert(place.into(), left_out.clone());
-        if left_out.count > 0 && known.as_ref() != Some(left_out) {
-            log::warn!(
-                "{} keys below {:?} are no log archives and are left out: {}{}; `logarchivefs doctor` names them all",
-                left_out.count,
-                crate::error::escape(place.as_bytes()),
-                left_out.examples.join(", "),
-                if left_out.count as usize > left_out.examples.len() { ", ..." } else { "" }
-            );
-        }
-    }
-}
-
-/// The one path component that `prefix` (as a delimiter listing gives it) adds to `base`.
-fn component<'a>(prefix: &'a [u8], base: &str) -> Option<&'a str> {
-    let name = std::str::from_utf8(prefix).ok()?.strip_prefix(base)?.strip_suffix('/')?;
-    is_safe_component(name).then_some(name)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -10,16 +10,15 @@
 //! sums) no two different objects have the same name, *in any day folder*, and a name depends on nothing but the set of keys
 //! that want it. Why that holds:
 //! * The stem, the name before `~` and `.json`, is injective on (span, rotation), and the span alone decides the home day. So
-//!   objects that want one name have one home, and [`assign`] over the objects of a day, or of any set that holds all
-//!   of a day's objects, gives the same names.
+//!   objects that want one name have one home, and the rivals are to be looked for among the objects of one day only.
 //! * A stem holds no `~`, so a hashed name is never equal to a plain one; within a group the hashes differ.
 //! * A symlink on a later day has the name of its file. Two equal names there would be two equal names at home.
 //!
 //! Names come from the keys alone, not from `Last-Modified`: copying a bucket does not rename evidence.
 
-use crate::key::{Date, LogKey, Span, Time};
+use crate::key::{Date, Span, Time};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashSet;
 use std::fmt;
 
 /// The most later days that one file is linked into. Real spans are days; a hostile one of 9999 years would be three
@@ -54,15 +53,15 @@ impl fmt::Display for Day {
 }
 
 /// The folder that holds the file itself: the UTC day of the start (v3) or of the upload (v2).
-pub fn day(key: &LogKey) -> Day {
-    let (Span::Range { start: home, .. } | Span::Uploaded(home)) = key.span;
+pub fn day(span: &Span) -> Day {
+    let (Span::Range { start: home, .. } | Span::Uploaded(home)) = span;
     home.map_or(Day::Undated, |t| Day::Dated(t.date()))
 }
 
 /// The days whose folders hold a symlink to the file: those after the day of the start, through the day of the end, ascending, at
 /// most [`MAX_LINKS`]. None if either time is unknown, if the end is not on a later day, or for v2.
-pub fn link_days(key: &LogKey) -> impl Iterator<Item = Date> + use<> {
-    let (first, last) = match key.span {
+pub fn link_days(span: &Span) -> impl Iterator<Item = Date> + use<> {
+    let (first, last) = match span {
         Span::Range { start: Some(start), end: Some(end) } => (start.date().next(), Some(end.date())),
         _ => (None, None),
     };
@@ -70,48 +69,48 @@ pub fn link_days(key: &LogKey) -> impl Iterator<Item = Date> + use<> {
 }
 
 /// The name if no other object wants it: `20220824T211233Z_20220824T211438Z.1.json`.
-pub fn base_name(key: &LogKey) -> String {
-    stem(key) + SUFFIX
+pub fn plain(span: &Span, rotation: Option<u64>) -> String {
+    stem(span, rotation) + SUFFIX
 }
 
-fn stem(key: &LogKey) -> String {
-    let time = |t: Option<Time>| t.map_or_else(|| "unknown".to_owned(), Time::compact);
-    let mut stem = match key.span {
-        Span::Range { start, end } => format!("{}_{}", time(start), time(end)),
-        Span::Uploaded(at) => format!("uploaded-{}", time(at)),
+/// The name of one of several objects that want the same: with so many digits of its key's hash, see [`hash_digits`].
+pub fn hashed(span: &Span, rotation: Option<u64>, key: &str, digits: usize) -> String {
+    let mut hash = hex(&Sha256::digest(key.as_bytes()));
+    hash.truncate(digits);
+    format!("{}~{hash}{SUFFIX}", stem(span, rotation))
+}
+
+fn stem(span: &Span, rotation: Option<u64>) -> String {
+    let mut stem = String::with_capacity(64);
+    let time = |stem: &mut String, t: &Option<Time>| match t {
+        Some(t) => t.write_compact(stem),
+        None => stem.push_str("unknown"),
     };
-    if let Some(n) = key.rotation {
-        stem.push_str(&format!(".{n}"));
+    match span {
+        Span::Range { start, end } => {
+            time(&mut stem, start);
+            stem.push('_');
+            time(&mut stem, end);
+        }
+        Span::Uploaded(at) => {
+            stem.push_str("uploaded-");
+            time(&mut stem, at);
+        }
+    }
+    if let Some(n) = rotation {
+        stem.push('.');
+        stem.push_str(&n.to_string());
     }
     stem
 }
 
-/// The file names of all objects of one day of one container, in the order of `keys`; each is the object key as listed, with
-/// what it parses to. Give *all* of them, before any selection: a name must not depend on what else was asked for. The
-/// same key twice is the same object and gets the same name. Names are at most 144 bytes of ASCII.
-pub fn assign(keys: &[(&str, &LogKey)]) -> Vec<String> {
-    let stems: Vec<String> = keys.iter().map(|(_, parsed)| stem(parsed)).collect();
-    let mut groups: HashMap<&str, BTreeSet<&str>> = HashMap::new();
-    for (stem, (key, _)) in stems.iter().zip(keys) {
-        groups.entry(stem).or_default().insert(key);
-    }
-    let mut hashes: HashMap<&str, String> = HashMap::new();
-    for group in groups.values().filter(|g| g.len() > 1) {
-        hashes.extend(group.iter().copied().zip(distinct_hashes(group)));
-    }
-    let name = |(stem, (key, _)): (&String, &(&str, &LogKey))| match hashes.get(key) {
-        Some(hash) => format!("{stem}~{hash}{SUFFIX}"),
-        None => format!("{stem}{SUFFIX}"),
-    };
-    stems.iter().zip(keys).map(name).collect()
-}
-
-/// Hex SHA-256 of each key, all cut to the least length from [`HASH_DIGITS`] on at which no two are equal.
-fn distinct_hashes(keys: &BTreeSet<&str>) -> Vec<String> {
-    let full: Vec<String> = keys.iter().map(|k| hex(&Sha256::digest(k.as_bytes()))).collect();
-    let cut = |digits: usize| full.iter().map(move |h| h.get(..digits).unwrap_or(h));
-    let digits = (HASH_DIGITS..64).find(|n| cut(*n).collect::<BTreeSet<_>>().len() == full.len()).unwrap_or(64);
-    cut(digits).map(str::to_owned).collect()
+/// How many hex digits of their SHA-256 the names of `rivals` show, the different keys that want one name: from 8 on, the
+/// least number at which no two are equal. Give *all* of them, before any selection: a name must not depend on what else was
+/// asked for.
+pub fn hash_digits(rivals: &[String]) -> usize {
+    let full: Vec<String> = rivals.iter().map(|k| hex(&Sha256::digest(k.as_bytes()))).collect();
+    let distinct = |digits: usize| full.iter().map(|h| h.get(..digits)).collect::<HashSet<_>>().len() == full.len();
+    (HASH_DIGITS..64).find(|n| distinct(*n)).unwrap_or(64)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -121,8 +120,9 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::LogKey;
     use proptest::prelude::*;
-    use std::collections::HashSet;
+    use std::collections::{BTreeSet, HashMap};
 
     const SUM: &str = "9797979797979797979797979797979797979797979797979797979797979797";
 
@@ -138,9 +138,21 @@ mod tests {
         format!("prod/shareable/v2/{SUM}/apps-1/c-json{rotation}.log.{at}.bck.gz")
     }
 
+    /// The names of all objects of one container.
     fn names(keys: &[String]) -> Vec<String> {
-        let parsed: Vec<LogKey> = keys.iter().map(|k| key(k)).collect();
-        assign(&keys.iter().map(String::as_str).zip(&parsed).collect::<Vec<_>>())
+        let plain_of = |k: &String| plain(&key(k).span, key(k).rotation);
+        let mut groups: HashMap<String, BTreeSet<String>> = HashMap::new();
+        for k in keys {
+            groups.entry(plain_of(k)).or_default().insert(k.clone());
+        }
+        let name = |k: &String| {
+            let rivals: Vec<String> = groups[&plain_of(k)].iter().cloned().collect();
+            match rivals.len() {
+                1 => plain_of(k),
+                _ => hashed(&key(k).span, key(k).rotation, k, hash_digits(&rivals)),
+            }
+        };
+        keys.iter().map(name).collect()
     }
 
     #[test]
@@ -160,8 +172,12 @@ mod tests {
             (v2("", "unknown"), "undated", "uploaded-unknown.json"),
         ] {
             let k = key(&text);
-            assert_eq!((day(&k).to_string().as_str(), base_name(&k).as_str()), (day_name, name), "{text}");
-            assert_eq!(Day::parse(day_name), Some(day(&k)));
+            assert_eq!(
+                (day(&k.span).to_string().as_str(), plain(&k.span, k.rotation).as_str()),
+                (day_name, name),
+                "{text}"
+            );
+            assert_eq!(Day::parse(day_name), Some(day(&k.span)));
             assert_eq!(names(std::slice::from_ref(&text)), [name], "a name without a rival is plain");
         }
         assert_eq!(Day::parse("Undated"), None);
@@ -170,7 +186,7 @@ mod tests {
     #[test]
     fn links_cover_the_later_days_of_the_span_and_are_bounded() {
         let days = |start: &str, end: &str| -> Vec<String> {
-            link_days(&key(&v3(1, &format!(".{start}.{end}")))).map(|d| d.to_string()).collect()
+            link_days(&key(&v3(1, &format!(".{start}.{end}"))).span).map(|d| d.to_string()).collect()
         };
         assert_eq!(days("2022-08-24T21:12:33", "2022-08-24T23:59:59"), [""; 0]);
         assert_eq!(days("2022-08-24T21:12:33", "2022-08-25T00:00:00"), ["2022-08-25"]);
@@ -180,7 +196,7 @@ mod tests {
         assert_eq!(days("unknown", "2022-08-24T21:12:33"), [""; 0]);
         assert_eq!(days("0001-01-01T00:00:00", "9999-12-31T00:00:00").len(), MAX_LINKS);
         assert_eq!(days("9999-12-31T00:00:00", "9999-12-31T23:00:00"), [""; 0]);
-        assert_eq!(link_days(&key(&v2("", "2022-06-29T18:30:01"))).count(), 0);
+        assert_eq!(link_days(&key(&v2("", "2022-06-29T18:30:01")).span).count(), 0);
     }
 
     #[test]
@@ -239,8 +255,8 @@ mod tests {
             let mut homes: HashMap<Day, Vec<usize>> = HashMap::new();
             for (i, (text, name)) in keys.iter().zip(&whole).enumerate() {
                 let k = key(text);
-                homes.entry(day(&k)).or_default().push(i);
-                for d in link_days(&k).map(Day::Dated).chain([day(&k)]) {
+                homes.entry(day(&k.span)).or_default().push(i);
+                for d in link_days(&k.span).map(Day::Dated).chain([day(&k.span)]) {
                     prop_assert!(folders.entry(d).or_default().insert(name), "{} twice in {}", name, d);
                 }
                 prop_assert!(name.len() <= 144 && crate::key::is_safe_component(name));

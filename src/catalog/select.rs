@@ -51,7 +51,7 @@ pub struct Selection {
     stacks: Vec<String>,
     /// (type, ids) of each id flag that was given.
     resources: Vec<(&'static str, Vec<u64>)>,
-    containers: Vec<String>,
+    pub(super) containers: Vec<String>,
     services: Vec<u64>,
     patterns: Vec<Pattern>,
     /// Inclusive.

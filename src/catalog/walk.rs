@@ -22,7 +22,7 @@ const AHEAD: usize = 8;
 /// A selected log.
 #[derive(Clone, Debug)]
 pub struct Selected {
-    pub item: Arc<Item>,
+    pub item: Item,
     pub log: LogKey,
     /// The dates of the selection were compared with its upload, as the key does not tell.
     pub by_upload: bool,
@@ -32,7 +32,7 @@ impl Selected {
     /// Below the mountpoint: `stack/type-id/container/day/name`.
     pub fn path(&self) -> String {
         let LogKey { stack, resource, container, .. } = &self.log;
-        format!("{stack}/{resource}/{container}/{}/{}", names::day(&self.log), self.item.name)
+        format!("{stack}/{resource}/{container}/{}/{}", names::day(&self.log.span), self.item.name())
     }
 }
 
@@ -46,7 +46,7 @@ impl Catalog {
             Ok::<_, Error>(stream::iter(prefixes).map(Ok))
         });
         // Not through the cache of trees: a walk has no use for a tree that it has passed.
-        let list = move |prefixes: Vec<String>| async move { self.inner.list_resource(&prefixes).await };
+        let list = move |prefixes: Vec<String>| async move { self.0.lister.resource(&prefixes).await };
         resources.try_flatten().map_ok(list).try_buffered(AHEAD).map_ok(|tree| self.selected(&tree, |_| true))
     }
 
@@ -82,10 +82,11 @@ impl Catalog {
         let Some(found) = tree.container(container).or_else(|| tree.container_by_prefix(container)) else {
             return Ok(Vec::new());
         };
-        let Some(day) = day else { return Ok(self.selected(&tree, |log| *log.container == *found.id)) };
+        let Some(day) = day else { return Ok(self.selected(&tree, |log| *log.container == *found.id())) };
         let Some(folder) = Day::parse(day).and_then(|day| found.day(day)) else { return Ok(Vec::new()) };
-        let entries = tree.day_entries(folder).into_iter().filter(|e| name.is_none_or(|name| e.name() == name));
-        Ok(entries.filter_map(|entry| self.select(entry.item(), |_| true)).collect())
+        let entries = tree.day_entries(folder).map(|(item, _)| item.to_item());
+        let named = entries.filter(|item| name.is_none_or(|name| item.name() == name));
+        Ok(named.filter_map(|item| self.select(item, |_| true)).collect())
     }
 
     async fn tree_of(&self, stack: Arc<str>, resource: Arc<str>) -> Result<Arc<ResourceTree>> {
@@ -93,12 +94,12 @@ impl Catalog {
     }
 
     fn selected(&self, tree: &ResourceTree, wanted: impl Fn(&LogKey) -> bool) -> Vec<Selected> {
-        tree.items().iter().filter_map(|item| self.select(item, &wanted)).collect()
+        tree.items().filter_map(|item| self.select(item, &wanted)).collect()
     }
 
-    fn select(&self, item: &Arc<Item>, wanted: impl Fn(&LogKey) -> bool) -> Option<Selected> {
+    fn select(&self, item: Item, wanted: impl Fn(&LogKey) -> bool) -> Option<Selected> {
         let log = item.log_key().filter(wanted)?;
-        let by_upload = self.inner.selection.dates(&log, item.modified) == DateMatch::ByUpload;
-        Some(Selected { item: Arc::clone(item), log, by_upload })
+        let by_upload = self.0.lister.selection.dates(&log, item.modified()) == DateMatch::ByUpload;
+        Some(Selected { item, log, by_upload })
     }
 }

@@ -52,10 +52,10 @@ pub fn selected<'a>(catalog: &'a Catalog, paths: &'a [String]) -> BoxStream<'a, 
 pub fn listed(selected: &Selected) -> Listed {
     let item = &selected.item;
     Listed {
-        key: item.key.to_string(),
+        key: item.key(),
         key_sum: selected.log.key_sum.clone(),
-        size: item.size,
-        etag: item.etag.to_string(),
-        storage_class: item.storage_class.as_deref().map(str::to_owned),
+        size: item.size(),
+        etag: item.etag(),
+        storage_class: item.storage_class().as_deref().map(str::to_owned),
     }
 }

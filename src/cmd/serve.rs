@@ -68,7 +68,7 @@ impl Service {
                 _ = self.user1.recv() => logging::toggle(),
                 _ = self.hangup.recv() => {
                     log::info!("SIGHUP: listings are fetched again");
-                    self.fs.catalog().expire_all();
+                    self.fs.catalog().refresh_all();
                 }
             }
         };

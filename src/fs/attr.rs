@@ -85,8 +85,8 @@ impl Look {
 
 /// The end of the span; else its start; else the upload.
 fn mtime(item: &Item) -> SystemTime {
-    let from_key = item.log_key().and_then(|log| log.span.last());
-    system_time(from_key.unwrap_or(item.modified))
+    let from_key = item.span().last();
+    system_time(from_key.unwrap_or_else(|| item.modified()))
 }
 
 fn system_time(time: Time) -> SystemTime {

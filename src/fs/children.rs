@@ -25,11 +25,11 @@ impl Fs {
                 let tree = self.catalog.tree(stack, resource).await?;
                 match tree.container(name) {
                     Some(found) => {
-                        Some(Node::Dir(Dir::Container(Arc::clone(stack), Arc::clone(resource), Arc::from(&*found.id))))
+                        Some(Node::Dir(Dir::Container(Arc::clone(stack), Arc::clone(resource), Arc::from(found.id()))))
                     }
                     None => tree
                         .container_by_prefix(name)
-                        .map(|found| Node::Link(dir.clone(), name.into(), found.id.clone(), None)),
+                        .map(|found| Node::Link(dir.clone(), name.into(), found.id().into(), None)),
                 }
             }
             Dir::Container(stack, resource, container) => {
@@ -82,10 +82,16 @@ impl Fs {
             Dir::Day(stack, resource, container, day) => {
                 let tree = self.catalog.tree(stack, resource).await?;
                 let folder = tree.container(container).and_then(|c| c.day(*day)).ok_or_else(not_found)?;
-                for entry in tree.day_entries(folder) {
-                    let name: Box<str> = entry.name().into();
-                    push(&name, node_of(dir, stack, resource, entry));
-                }
+                // Most entries of a tree are files: no node for each, nor a new buffer.
+                let mut scratch = String::new();
+                entries.extend(tree.day_entries(folder).map(|(item, is_link)| {
+                    let name = item.name().into_boxed_str();
+                    let (ino, kind) = match is_link {
+                        true => (self.nodes.link_number(dir, &name), NodeKind::Link),
+                        false => (self.nodes.file_number(&item, &mut scratch), NodeKind::File),
+                    };
+                    DirEntry { ino, kind, name }
+                }));
             }
         }
         Ok(())
@@ -94,7 +100,10 @@ impl Fs {
 
 fn node_of(dir: &Dir, stack: &Arc<str>, resource: &Arc<str>, entry: DayEntry) -> Node {
     match entry.target() {
-        Some(target) => Node::Link(dir.clone(), entry.name().into(), target.into(), Some(Arc::clone(entry.item()))),
-        None => Node::File(Arc::clone(entry.item()), Arc::clone(stack), Arc::clone(resource)),
+        Some(target) => {
+            let item = entry.into_item();
+            Node::Link(dir.clone(), item.name().into(), target.into(), Some(item))
+        }
+        None => Node::File(entry.into_item(), Arc::clone(stack), Arc::clone(resource)),
     }
 }

@@ -10,6 +10,7 @@ mod children;
 mod handle;
 mod node;
 mod report;
+mod sizes;
 mod walk;
 mod xattr;
 
@@ -26,6 +27,7 @@ use handle::Handles;
 pub use node::Ino;
 use node::{Dir, Node, Nodes};
 pub use report::Report;
+use sizes::{Sizes, Version};
 use walk::Walk;
 
 use crate::catalog::names::Day;
@@ -42,6 +44,7 @@ pub struct Fs {
     /// How each resource's files are being asked for.
     walks: Mutex<HashMap<Place, Walk>>,
     report: Report,
+    sizes: Sizes,
     /// Where text goes that the kernel will ask for; set once there is a kernel.
     pages: OnceLock<Arc<dyn Pages>>,
     files: Handles<OpenFile>,
@@ -100,8 +103,8 @@ pub struct Totals {
 impl Fs {
     pub fn new(catalog: Catalog, objects: Objects, look: Look) -> Self {
         let nodes = Nodes::new(catalog.bucket());
-        let (walks, report, pages, files, folders, activity) = Default::default();
-        Fs { catalog, objects, look, nodes, walks, report, pages, files, folders, activity }
+        let (walks, report, sizes, pages, files, folders, activity) = Default::default();
+        Fs { catalog, objects, look, nodes, walks, report, sizes, pages, files, folders, activity }
     }
 
     /// Where every failure is told.
@@ -144,8 +147,7 @@ impl Fs {
     pub async fn getattr(&self, ino: Ino) -> Result<Attr> {
         let node = self.node(ino)?;
         if let Node::File(item, ..) = &*node {
-            let file = self.log_file(item);
-            if file.is_open() {
+            if let Some(file) = self.objects.find(&listed(item)).filter(|file| file.is_open()) {
                 return self.getattr_open(ino, &node, file).await;
             }
         }
@@ -285,11 +287,20 @@ impl Fs {
         match node {
             Node::Dir(Dir::Day(_, _, _, Day::Dated(date))) => Ok(self.look.dir(ino, Some(date.start()))),
             Node::Dir(_) => Ok(self.look.dir(ino, None)),
-            Node::Link(_, _, target, item) => Ok(self.look.link(ino, target, item.as_deref())),
+            Node::Link(_, _, target, item) => Ok(self.look.link(ino, target, item.as_ref())),
             Node::File(item, stack, resource) => {
-                let file = self.log_file(item);
+                let (version, listed) = (Version::of(item), listed(item));
+                let file = match self.objects.find(&listed) {
+                    // It knows more, and an open file's size must not be a hint.
+                    Some(file) => file,
+                    None => match self.sizes.get(version) {
+                        Some(size) => return Ok(self.look.file(ino, item, &size)),
+                        None => self.objects.get(&listed),
+                    },
+                };
                 let size = file.size().await;
                 let size = self.watch_listing(&file, stack, resource, size)?;
+                self.sizes.learn(version, &size);
                 if let Size::Unreadable(e) = &size {
                     // Told here, as the kernel may refuse the open for the mode alone.
                     self.report.failure(e);
@@ -305,10 +316,13 @@ impl Fs {
         let place = (Arc::clone(stack), Arc::clone(resource));
         let ahead = {
             let mut walks = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
-            walks.entry(place).or_default().step(item.place, tree.items().len())
+            walks.entry(place).or_default().step(item.place(), tree.len())
         };
-        for next in tree.items().get(ahead).unwrap_or_default() {
-            let file = self.log_file(next);
+        for next in ahead.filter_map(|place| tree.item(place)) {
+            if self.sizes.get(Version::of(&next)).is_some() {
+                continue;
+            }
+            let file = self.log_file(&next);
             // A failure is found again, and told, by whoever asks for this file.
             tokio::spawn(async move { file.size().await.map(drop) });
         }
@@ -336,13 +350,17 @@ impl Fs {
     }
 
     fn log_file(&self, item: &Item) -> Arc<LogFile> {
-        self.objects.get(&Listed {
-            key: item.key.to_string(),
-            key_sum: item.log_key().map(|log| log.key_sum).unwrap_or_default(),
-            size: item.size,
-            etag: item.etag.to_string(),
-            storage_class: item.storage_class.as_deref().map(str::to_owned),
-        })
+        self.objects.get(&listed(item))
+    }
+}
+
+fn listed(item: &Item) -> Listed {
+    Listed {
+        key: item.key(),
+        key_sum: item.log_key().map(|log| log.key_sum).unwrap_or_default(),
+        size: item.size(),
+        etag: item.etag(),
+        storage_class: item.storage_class().map(str::to_owned),
     }
 }
 

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
-use crate::catalog::Item;
 use crate::catalog::names::Day;
+use crate::catalog::{Item, ItemRef};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ino(pub u64);
@@ -34,57 +34,77 @@ pub enum Dir {
 pub enum Node {
     Dir(Dir),
     /// A log file and its resource (stack, name).
-    File(Arc<Item>, Arc<str>, Arc<str>),
+    File(Item, Arc<str>, Arc<str>),
     /// A symbolic link: its folder, its name, its target, and the file it stands for.
-    Link(Dir, Box<str>, Box<str>, Option<Arc<Item>>),
+    Link(Dir, Box<str>, Box<str>, Option<Item>),
 }
 
 impl Node {
     /// The number this node has in every mount of `bucket`, if no other node has it already.
     pub fn number(&self, bucket: &str) -> Ino {
-        let mut parts: Vec<&str> = vec![bucket];
-        let day;
         match self {
-            Node::Dir(Dir::Root) => return Ino::ROOT,
-            Node::File(item, ..) => parts.extend(["file", &item.key, &item.etag]),
-            Node::Link(dir, name, ..) => {
-                parts.push("link");
-                day = dir.parts(&mut parts);
-                parts.extend(day.as_deref());
-                parts.push(name);
-            }
+            Node::Dir(Dir::Root) => Ino::ROOT,
+            Node::File(item, ..) => file_number(bucket, &item.view(), &mut String::new()),
+            Node::Link(dir, name, ..) => link_number(bucket, dir, name),
             Node::Dir(dir) => {
-                parts.push("dir");
-                day = dir.parts(&mut parts);
+                let (mut parts, day) = (vec![bucket, "dir"], dir.day_name());
+                dir.parts(&mut parts);
                 parts.extend(day.as_deref());
+                number(&parts)
             }
         }
-        let mut hash = Sha256::new();
-        for part in parts {
-            hash.update((part.len() as u64).to_le_bytes());
-            hash.update(part);
-        }
-        let digest: [u8; 32] = hash.finalize().into();
-        let mut first = [0; 8];
-        first.copy_from_slice(&digest[..8]);
-        // 0 is no inode, 1 the root; the top bit stays clear for programs that take inode numbers for signed.
-        Ino((u64::from_le_bytes(first) >> 1).max(2))
     }
 }
 
+fn link_number(bucket: &str, dir: &Dir, name: &str) -> Ino {
+    let (mut parts, day) = (vec![bucket, "link"], dir.day_name());
+    dir.parts(&mut parts);
+    parts.extend(day.as_deref());
+    parts.push(name);
+    number(&parts)
+}
+
+/// `scratch` is room to work in.
+fn file_number(bucket: &str, item: &ItemRef<'_>, scratch: &mut String) -> Ino {
+    scratch.clear();
+    item.write_key(scratch);
+    let key = scratch.len();
+    item.write_etag(scratch);
+    let (key, etag) = scratch.split_at(key);
+    number(&[bucket, "file", key, etag])
+}
+
+fn number(parts: &[&str]) -> Ino {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    let digest: [u8; 32] = hash.finalize().into();
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest[..8]);
+    // 0 is no inode, 1 the root; the top bit stays clear for programs that take inode numbers for signed.
+    Ino((u64::from_le_bytes(first) >> 1).max(2))
+}
+
 impl Dir {
-    fn parts<'a>(&'a self, parts: &mut Vec<&'a str>) -> Option<String> {
+    /// Its path but for the day.
+    fn parts<'a>(&'a self, parts: &mut Vec<&'a str>) {
         match self {
             Dir::Root => {}
             Dir::Stack(stack) => parts.push(stack),
             Dir::Resource(stack, resource) => parts.extend([&**stack, &**resource]),
-            Dir::Container(stack, resource, container) => parts.extend([&**stack, &**resource, &**container]),
-            Dir::Day(stack, resource, container, day) => {
+            Dir::Container(stack, resource, container) | Dir::Day(stack, resource, container, _) => {
                 parts.extend([&**stack, &**resource, &**container]);
-                return Some(day.to_string());
             }
         }
-        None
+    }
+
+    fn day_name(&self) -> Option<String> {
+        match self {
+            Dir::Day(.., day) => Some(day.to_string()),
+            _ => None,
+        }
     }
 
     pub fn parent(&self) -> Dir {
@@ -156,6 +176,15 @@ impl Nodes {
     /// The number as a folder's listing shows it.
     pub fn number(&self, node: &Node) -> Ino {
         node.number(&self.bucket)
+    }
+
+    /// The same for a file, without making a node of it; `scratch` is room to work in.
+    pub fn file_number(&self, item: &ItemRef<'_>, scratch: &mut String) -> Ino {
+        file_number(&self.bucket, item, scratch)
+    }
+
+    pub fn link_number(&self, dir: &Dir, name: &str) -> Ino {
+        link_number(&self.bucket, dir, name)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Ino, Known>> {

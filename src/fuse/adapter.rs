@@ -1,7 +1,7 @@
 //! The thin adapter between fuser and [`Fs`]: types in, types out, one log line for each failure.
 //!
-//! Invariants: no callback blocks a FUSE thread: each hands its reply to a task on the runtime; what answers from
-//! memory answers at once. Everything that would change something is refused with EROFS by the kernel (the mount is
+//! Invariants: no callback blocks a FUSE thread: what memory can answer is answered at once, everything else hands its
+//! reply to a task on the runtime. Everything that would change something is refused with EROFS by the kernel (the mount is
 //! `ro`); there is no code for it here.
 
 use std::ffi::OsStr;
@@ -9,6 +9,7 @@ use std::future::Future;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use fuser::{
     AccessFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
@@ -28,6 +29,23 @@ pub struct Adapter {
 impl Adapter {
     pub fn new(fs: Arc<Fs>, runtime: Handle) -> Self {
         Adapter { fs, runtime }
+    }
+
+    /// Replies at once if `work` needs nothing but memory, as in a walk over folders that are listed: waking a thread of the
+    /// runtime would take longer than the answer. Else it goes on there.
+    fn answer<T, F, R>(&self, work: F, reply: R)
+    where
+        F: Future<Output = Result<T>> + Send + 'static,
+        T: Send + 'static,
+        R: FnOnce(std::result::Result<T, Errno>) + Send + 'static,
+    {
+        let _on_the_runtime = self.runtime.enter();
+        let mut work = Box::pin(work);
+        // Whoever is to wake it is told so again when the runtime polls it.
+        match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => reply(result.map_err(|e| errno(&self.fs, &e))),
+            Poll::Pending => self.spawn(work, reply),
+        }
     }
 
     /// Runs `work` on the runtime and replies from there.
@@ -62,7 +80,7 @@ impl Filesystem for Adapter {
         let fs = Arc::clone(&self.fs);
         let name = name.as_bytes().to_vec();
         let work = async move { fs.lookup(Ino(parent.0), &name).await };
-        self.spawn(work, |result| match result {
+        self.answer(work, |result| match result {
             Ok(attr) => reply.entry_with_ttls(&attr.ttl, &NAMES, &file_attr(&attr), Generation(0)),
             Err(errno) => reply.error(errno),
         });
@@ -74,7 +92,7 @@ impl Filesystem for Adapter {
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let fs = Arc::clone(&self.fs);
-        self.spawn(async move { fs.getattr(Ino(ino.0)).await }, |result| match result {
+        self.answer(async move { fs.getattr(Ino(ino.0)).await }, |result| match result {
             Ok(attr) => reply.attr(&attr.ttl, &file_attr(&attr)),
             Err(errno) => reply.error(errno),
         });
@@ -140,7 +158,7 @@ impl Filesystem for Adapter {
 
     fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let fs = Arc::clone(&self.fs);
-        self.spawn(async move { fs.opendir(Ino(ino.0)).await }, |result| match result {
+        self.answer(async move { fs.opendir(Ino(ino.0)).await }, |result| match result {
             Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
             Err(errno) => reply.error(errno),
         });

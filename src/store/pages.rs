@@ -2,6 +2,7 @@
 //! advance, is an error and not an endless loop or, worse, a listing that looks complete.
 
 use std::collections::HashSet;
+use std::ops::Deref;
 
 use super::{Entry, ListRequest, Page, Store};
 use crate::err;
@@ -14,9 +15,9 @@ pub struct Listing {
     pub prefixes: Vec<Vec<u8>>,
 }
 
-/// Walks a listing. After an error it must not be used further: start again.
-pub struct Pages<'a, S: Store + ?Sized> {
-    store: &'a S,
+/// Walks a listing of the store that `P` leads to. After an error it must not be used further: start again.
+pub struct Pages<P> {
+    store: P,
     req: ListRequest,
     seen: HashSet<String>,
     /// The last key or prefix in byte order so far.
@@ -27,8 +28,8 @@ pub struct Pages<'a, S: Store + ?Sized> {
 /// A longer token is nonsense; S3's have about 100 bytes.
 const LONGEST_TOKEN: usize = 16 * 1024;
 
-impl<'a, S: Store + ?Sized> Pages<'a, S> {
-    pub fn new(store: &'a S, req: ListRequest) -> Self {
+impl<P: Deref<Target: Store>> Pages<P> {
+    pub fn new(store: P, req: ListRequest) -> Self {
         Pages { store, req, seen: HashSet::new(), last: None, done: false }
     }
 

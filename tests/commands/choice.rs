@@ -171,7 +171,7 @@ proptest! {
         let paths: BTreeSet<String> = found.iter().map(|log| log.path()).collect();
         prop_assert_eq!(paths.len(), found.len(), "a path for each");
         let chosen: BTreeMap<String, bool> =
-            found.iter().map(|log| (log.item.key.to_string(), log.by_upload)).collect();
+            found.iter().map(|log| (log.item.key(), log.by_upload)).collect();
         prop_assert_eq!(chosen.len(), found.len(), "each log once");
         prop_assert_eq!(chosen, plain);
 
@@ -179,7 +179,7 @@ proptest! {
         let catalog = bucket.catalog(args);
         for log in &found {
             let named = wait(catalog.named(&log.path())).unwrap();
-            prop_assert_eq!(named.iter().map(|n| &*n.item.key).collect::<Vec<_>>(), [&*log.item.key]);
+            prop_assert_eq!(named.iter().map(|n| n.item.key()).collect::<Vec<_>>(), [log.item.key()]);
         }
 
         // Nothing is left out in silence.

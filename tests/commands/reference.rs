@@ -80,7 +80,7 @@ fn args(stack: &str, search: Search, dates: Dates) -> SelectionArgs {
 
 fn ours(keys: &[Listed], args: SelectionArgs) -> BTreeSet<String> {
     let found = Bucket::new(keys.iter().map(|k| k.key.as_str())).find(args);
-    found.iter().map(|log| log.item.key.to_string()).collect()
+    found.iter().map(|log| log.item.key()).collect()
 }
 
 /// The row of the table that lets the two choices differ on this key.

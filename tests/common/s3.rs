@@ -107,6 +107,8 @@ pub(crate) struct State {
     unversioned: Mutex<bool>,
     /// The bucket policy.
     policy: Mutex<Option<String>>,
+    /// Names in a page of a listing at most; 0 for 1,000.
+    page: Mutex<usize>,
 }
 
 impl State {
@@ -240,6 +242,11 @@ impl Server {
 
     pub fn set_latency(&self, latency: Duration) {
         *self.state.latency.lock().unwrap() = latency;
+    }
+
+    /// Pages of listings are shorter from now on.
+    pub fn set_page(&self, names: usize) {
+        *self.state.page.lock().unwrap() = names;
     }
 
     /// From now on as a bucket without versioning.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 
 use logarchivefs::envelope::SealAs;
@@ -164,4 +165,138 @@ fn long_folders_are_whole() {
     let shown = mount.out(&format!("ls -U prod/apps-321/*/{}", Log::at(0).day()));
     let got: Vec<&str> = shown.lines().collect();
     assert!(got == want, "{} of {} names", got.len(), want.len());
+}
+
+fn lists(server: &Server) -> usize {
+    server.requests().iter().filter(|r| r.is_list()).count()
+}
+
+/// The entries of a folder by `getdents` with a buffer for a few at a time; `between` is called after each.
+fn slowly(folder: &std::path::Path, mut between: impl FnMut()) -> Vec<String> {
+    let dir = fs::File::open(folder).unwrap();
+    let mut names = Vec::new();
+    let mut buf = [0u8; 400];
+    loop {
+        // SAFETY: an open descriptor, and a buffer of the length that is given.
+        let got = unsafe { libc::syscall(libc::SYS_getdents64, dir.as_raw_fd(), buf.as_mut_ptr(), buf.len()) };
+        assert!(got >= 0, "{}", std::io::Error::last_os_error());
+        let mut left = &buf[..got as usize];
+        if left.is_empty() {
+            return names;
+        }
+        while !left.is_empty() {
+            let len = usize::from(u16::from_le_bytes([left[16], left[17]]));
+            let name = left[19..len].split(|b| *b == 0).next().unwrap();
+            names.push(String::from_utf8(name.to_vec()).unwrap());
+            left = &left[len..];
+        }
+        between();
+    }
+}
+
+/// A mount costs what a look at the root costs, and each folder its own listing, once.
+#[test]
+fn requests_are_those_that_a_folder_needs() {
+    let server = Server::start();
+    // As many pages as a million keys have in a resource that nobody looks into.
+    server.set_page(10);
+    put_all(&server, &logs());
+    for n in 0..5000 {
+        let log = Log { resource: "apps-9".into(), container: archive::sha256(&[(n / 20) as u8]), ..Log::at(60 * n) };
+        server.put(&log.key(), &[], "x");
+    }
+    let mount = Setup::s3(&server).mount();
+    assert_eq!(mount.out("ls"), "prod\nprod-2");
+    assert!(lists(&server) <= 5, "{} LISTs", lists(&server));
+    mount.out("ls prod");
+    server.forget();
+    let shown = mount.out("find prod/apps-9 -type f | wc -l");
+    assert_eq!(shown, "5000");
+    let pages = lists(&server);
+    assert!((500..=650).contains(&pages), "{pages} LISTs for 500 pages");
+    let split = server.requests().iter().filter(|r| r.query.contains("start-after=")).count();
+    assert!(split > 0, "one page after another");
+    server.forget();
+    mount.out("find prod -mindepth 1 -maxdepth 1; find prod/apps-9; stat prod/apps-9; ls -d prod/apps-9/*/* | tail -1");
+    assert_eq!(mount.sh("stat prod/apps-9/nothing prod/nothing nothing").status.code(), Some(1));
+    assert_eq!(lists(&server), 0, "what was listed is asked for again");
+}
+
+/// A folder that is being read when its listing changes shows each entry that stays exactly once.
+#[test]
+fn a_refresh_neither_loses_nor_repeats_an_entry() {
+    let server = Server::start();
+    let keys: Vec<String> = (0..200).map(|n| Log::at(100 * n).key()).collect();
+    for key in &keys {
+        server.put(key, &[], "x");
+    }
+    let mount = Setup::s3(&server).mount();
+    let folder = mount.path(Log::at(0).path()).parent().unwrap().to_owned();
+    let other = mount.path(format!("{}/{}", Log::at(0).folder(), "2022-08-26"));
+    let mut round = 0;
+    let names = slowly(&folder, || {
+        round += 1;
+        if round != 3 {
+            return;
+        }
+        // Between and before the rest, and some of what was shown and of what was not goes.
+        for n in 0..200 {
+            server.put(&Log::at(100 * n + 50).key(), &[], "x");
+        }
+        server.put(&Log::at(2 * DAY).key(), &[], "x");
+        keys.iter().step_by(2).for_each(|key| server.delete(key));
+        mount.signal(libc::SIGHUP);
+        crate::common::watch::eventually("the new listing is there", || other.exists().then_some(()));
+    });
+    assert!(round > 10, "read at once: the test shows nothing");
+    let want: Vec<String> = (0..200).map(|n| format!("{}.json", Log::at(100 * n).stem())).collect();
+    assert_eq!(names[2..], want);
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 300, "a new look shows the new listing");
+}
+
+/// While a new listing does not come, the old one answers.
+#[test]
+fn a_stalled_refresh_blocks_nobody() {
+    let server = Server::start();
+    put_all(&server, &logs());
+    let mount = Setup::s3(&server).args(["--listing-ttl", "1s"]).mount();
+    let before = mount.out("find . | sort");
+    server.set_hook(|seen| seen.is_list().then_some(crate::common::s3::Reply::Hang));
+    server.forget();
+    mount.signal(libc::SIGHUP);
+    crate::common::watch::eventually("the refresh has begun", || (lists(&server) > 0).then_some(()));
+    // Had it to wait, it would fail when the request's deadline has passed.
+    assert_eq!(mount.out("find . | sort"), before);
+    assert_eq!(fs::read(mount.path(logs()[0].path())).unwrap(), b"x\n");
+    server.clear_hook();
+}
+
+/// What one request told of a file is not asked again, not even after a refresh; a new version is.
+#[test]
+fn attributes_are_remembered_while_the_version_stays() {
+    let server = Server::start();
+    let logs: Vec<Log> = (0..300).map(|n| Log::at(60 * n)).collect();
+    put_all(&server, &logs);
+    let mount = Setup::s3(&server).mount();
+    let folder = format!("{}/{}", logs[0].folder(), logs[0].day());
+    let gets = || server.requests().iter().filter(|r| r.is_get()).count();
+    mount.out(&format!("ls {folder}"));
+    assert_eq!(gets(), 0, "names cost no request");
+    let first = mount.out(&format!("ls -l {folder}"));
+    assert_eq!(gets(), logs.len());
+    assert_eq!(mount.out(&format!("ls -l {folder}")), first);
+    assert_eq!(gets(), logs.len());
+    // The same objects and a new one, so that the end of the refresh shows.
+    archive::put(&server, &logs[7], SealAs::V2, &archive::gzip(b"longer\n"));
+    put_all(&server, &[Log::at(2 * DAY)]);
+    mount.signal(libc::SIGHUP);
+    let new = mount.path(Log::at(2 * DAY).path());
+    crate::common::watch::eventually("the new listing is there", || fs::symlink_metadata(&new).ok());
+    let before = gets();
+    // The kernel keeps names for some seconds.
+    crate::common::watch::eventually("the new version is there", || {
+        mount.out(&format!("ls -l {folder}"));
+        (fs::metadata(mount.path(logs[7].path())).unwrap().len() == 7).then_some(())
+    });
+    assert_eq!(gets(), before + 1, "only the new version is asked for");
 }

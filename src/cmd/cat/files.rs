@@ -46,10 +46,10 @@ pub fn list(archive: Arc<Archive>, paths: Vec<String>, window: Window) -> mpsc::
 
 fn order(mut batch: Vec<Selected>, window: &Window, mut seen: Option<&mut HashSet<Box<str>>>) -> Vec<File> {
     batch.retain(|s| !window.misses(&s.log.span));
-    batch.retain(|s| seen.as_mut().is_none_or(|seen| seen.insert(s.item.key.to_string().into())));
+    batch.retain(|s| seen.as_mut().is_none_or(|seen| seen.insert(s.item.key().into())));
     batch.sort_by_cached_key(|s| {
         let place = (s.log.stack.clone(), s.log.resource.to_string(), s.log.container.clone());
-        (place, begin(s), s.item.name.to_string())
+        (place, begin(s), s.item.name().to_string())
     });
     let file = |s: Selected| {
         let (start, untold) = match s.log.span {
@@ -63,7 +63,7 @@ fn order(mut batch: Vec<Selected>, window: &Window, mut seen: Option<&mut HashSe
 
 /// For the order: the start, else the next best that is known, then the end.
 fn begin(s: &Selected) -> (Stamp, Stamp) {
-    let upload = stamp(s.item.modified);
+    let upload = stamp(s.item.modified());
     match s.log.span {
         Span::Range { start, end } => {
             let end = end.map_or(upload, stamp);

@@ -225,12 +225,12 @@ async fn feed(download: &Arc<Download>, tasks: &mut JoinSet<()>, paths: &[String
                 continue;
             }
         };
-        download.progress.more(batch.len() as u64, batch.iter().map(|s| s.item.size).sum());
+        download.progress.more(batch.len() as u64, batch.iter().map(|s| s.item.size()).sum());
         for selected in batch {
-            if paths.len() > 1 && !seen.insert(selected.item.key.to_string()) {
+            if paths.len() > 1 && !seen.insert(selected.item.key()) {
                 continue;
             }
-            let turn = match download.gate.turn(selected.item.size).await {
+            let turn = match download.gate.turn(selected.item.size()).await {
                 Ok(turn) => turn,
                 Err(e) => return download.root.halt(e),
             };
@@ -314,7 +314,7 @@ impl Download {
             form => plain::fetch(self, &object, form == Form::Gzip).await?,
         };
         let time = modified.and_then(|(secs, nanos)| Time::from_unix(secs, nanos)).or(selected.log.span.last());
-        let stat = part.finish(time.unwrap_or(selected.item.modified))?;
+        let stat = part.finish(time.unwrap_or(selected.item.modified()))?;
         let line = Line {
             path: path.clone(),
             key: object.key.clone(),

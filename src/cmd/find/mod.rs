@@ -115,7 +115,7 @@ async fn list(catalog: &Catalog, paths: &[String], report: &mut Report, tally: &
             Err(e) => return Err(e),
         };
         if paths.len() > 1 {
-            logs.retain(|log| shown.insert(log.item.key.to_string()));
+            logs.retain(|log| shown.insert(log.item.key()));
         }
         logs.iter().for_each(|_| tally.ok());
         if report.logs(&logs)? == Reader::Gone {

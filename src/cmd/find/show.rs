@@ -24,7 +24,7 @@ impl Lines {
         let mut text = Vec::new();
         match self.format {
             FindFormat::Paths => logs.iter().for_each(|log| self.entry(&mut text, log.path().as_bytes())),
-            FindFormat::Keys => logs.iter().for_each(|log| self.entry(&mut text, log.item.key.as_bytes())),
+            FindFormat::Keys => logs.iter().for_each(|log| self.entry(&mut text, log.item.key().as_bytes())),
             FindFormat::Json => {
                 for log in logs {
                     self.entry(&mut text, &json(&Record::of(log))?);
@@ -52,7 +52,7 @@ pub fn json(value: &impl Serialize) -> Result<Vec<u8>> {
 #[derive(Serialize)]
 struct Record<'a> {
     path: String,
-    key: &'a str,
+    key: String,
     stack: &'a str,
     #[serde(rename = "type")]
     kind: &'a str,
@@ -64,7 +64,7 @@ struct Record<'a> {
     end: Option<String>,
     uploaded: Option<String>,
     size: u64,
-    etag: &'a str,
+    etag: String,
     last_modified: String,
     storage_class: Option<&'a str>,
     key_sha256: &'a str,
@@ -78,7 +78,7 @@ impl Record<'_> {
         let text = |t: Option<Time>| t.map(|t| t.to_string());
         Record {
             path: selected.path(),
-            key: &item.key,
+            key: item.key(),
             stack: &log.stack,
             kind: &log.resource.kind,
             id: log.resource.id,
@@ -88,10 +88,10 @@ impl Record<'_> {
             start: text(start),
             end: text(end),
             uploaded: text(uploaded),
-            size: item.size,
-            etag: &item.etag,
-            last_modified: item.modified.to_string(),
-            storage_class: item.storage_class.as_deref(),
+            size: item.size(),
+            etag: item.etag(),
+            last_modified: item.modified().to_string(),
+            storage_class: item.storage_class(),
             key_sha256: &log.key_sum,
             by_upload: *by_upload,
         }
@@ -113,7 +113,7 @@ pub fn cell(time: Option<Time>) -> String {
 fn row(log: &Selected) -> Vec<String> {
     let (start, end, _) = times(log.log.span);
     let note = if log.by_upload { "by-upload" } else { "-" };
-    let (size, resource) = (log.item.size.to_string(), log.log.resource.to_string());
+    let (size, resource) = (log.item.size().to_string(), log.log.resource.to_string());
     vec![size, cell(start), cell(end), note.into(), resource, log.path()]
 }
 

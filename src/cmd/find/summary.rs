@@ -52,7 +52,7 @@ impl Summary {
     pub fn add(&mut self, logs: &[Selected]) {
         for Selected { item, log, .. } in logs {
             let (first_start, end, uploaded) = times(log.span);
-            let sum = Sum { objects: 1, bytes: item.size, first_start, last_end: end.or(uploaded) };
+            let sum = Sum { objects: 1, bytes: item.size(), first_start, last_end: end.or(uploaded) };
             self.sums.entry((log.stack.clone(), log.resource.clone())).or_default().add(sum);
         }
     }

@@ -30,10 +30,10 @@ pub async fn check(archive: &Archive, selected: &Selected, sums: bool, progress:
     let item = &selected.item;
     let mut report = Report {
         path: selected.path(),
-        key: item.key.to_string(),
-        etag: item.etag.to_string(),
-        last_modified: item.modified.to_string(),
-        size: item.size,
+        key: item.key(),
+        etag: item.etag(),
+        last_modified: item.modified().to_string(),
+        size: item.size(),
         verdict: report::OK.into(),
         notes: selected.by_upload.then_some(Note::SelectedByUpload).into_iter().collect(),
         ..Report::default()
@@ -44,7 +44,7 @@ pub async fn check(archive: &Archive, selected: &Selected, sums: bool, progress:
     let (mut times, mut storage) = ([None; 2], false);
     lock(&bytes).told(&mut report, swept.is_ok());
     // What was not read is not waited for either.
-    progress.bytes(item.size.saturating_sub(lock(&bytes).seen));
+    progress.bytes(item.size().saturating_sub(lock(&bytes).seen));
     match swept {
         Ok(swept) => times = proven(&mut report, &swept, &mut lock(&lines), selected),
         Err(e) => {

@@ -157,14 +157,14 @@ impl Run {
             std::future::ready((!gone).then_some(batch))
         });
         let selected = batches.map_ok(move |batch| {
-            told.more(batch.len() as u64, batch.iter().map(|s| s.item.size).sum());
+            told.more(batch.len() as u64, batch.iter().map(|s| s.item.size()).sum());
             stream::iter(batch.into_iter().map(Ok::<Selected, Error>))
         });
         let check = move |selected: Result<Selected>| {
             let (archive, slots, progress) = (Arc::clone(archive), slots.clone(), progress.clone());
             async move {
                 let selected = selected?;
-                let permit = slots.take(selected.item.size).await?;
+                let permit = slots.take(selected.item.size()).await?;
                 let task = tokio::spawn(async move {
                     let checked = check(&archive, &selected, hashed, &progress).await;
                     drop(permit);

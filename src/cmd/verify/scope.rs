@@ -31,7 +31,7 @@ fn below(path: &str, old: &Report, log: &LogKey) -> bool {
         let Some(there) = there.next() else { return false };
         asked == there
             || level == CONTAINER && asked.len() >= 12 && there.starts_with(asked)
-            || level == DAY && link_days(log).any(|day| day.to_string() == asked)
+            || level == DAY && link_days(&log.span).any(|day| day.to_string() == asked)
     })
 }
 

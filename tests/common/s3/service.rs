@@ -100,7 +100,11 @@ impl S3 for Memory {
         same_bucket(&input.bucket)?;
         let encoding = input.encoding_type.as_ref();
         let prefix = input.prefix.clone().unwrap_or_default();
-        let max = input.max_keys.unwrap_or(1000).clamp(0, 1000);
+        let page = match *self.0.page.lock().unwrap() {
+            0 => 1000,
+            page => page as i32,
+        };
+        let max = input.max_keys.unwrap_or(page).clamp(0, page);
         // A token is its page's last name, in hex; one that was a common prefix ends in a slash.
         let after = match &input.continuation_token {
             Some(token) => Some(unhex(token).ok_or_else(|| s3_error!(InvalidArgument))?),

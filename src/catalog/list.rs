@@ -1,0 +1,185 @@
+//! The requests: one level of folders, or one resource whole.
+//!
+//! Invariants: at most [`MOST_AT_ONCE`] LISTs of a mount are on their way at once; the selection prunes only where the
+//! order of the keys allows it and no name depends on it. So ids and stacks choose folders, a container's prefix narrows the
+//! LIST of a resource; dates and services do not: the container stands before the time in a key, and logs of two
+//! services may want one name.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use futures::future::{join_all, try_join_all};
+use tokio::sync::Semaphore;
+
+use super::build::Builder;
+use super::select::Selection;
+use super::sweep::sweep;
+use super::{LeftOut, ResourceTree, Root, Stack, lock};
+use crate::error::Result;
+use crate::key::{Resource, is_safe_component};
+use crate::store::{Entry, ListRequest, Store, list_all};
+
+const MOST_AT_ONCE: usize = 32;
+/// More narrow LISTs than this are not made in place of one wide one.
+const MOST_NARROW: usize = 32;
+
+pub(super) struct Lister {
+    pub store: Arc<dyn Store>,
+    pub selection: Selection,
+    gate: Arc<Semaphore>,
+    /// What each listing left out, by its prefix: a refresh that finds the same is not logged again.
+    left_out: Mutex<HashMap<String, LeftOut>>,
+}
+
+impl Lister {
+    pub fn new(store: Arc<dyn Store>, selection: Selection) -> Self {
+        Lister { store, selection, gate: Arc::new(Semaphore::new(MOST_AT_ONCE)), left_out: Mutex::default() }
+    }
+
+    /// Keys left out of the listings seen so far.
+    pub fn left_out(&self) -> u64 {
+        lock(&self.left_out).values().map(|l| l.count).sum()
+    }
+
+    /// Where stacks were asked for by name, the root itself is never listed: who may see one stack need not see all.
+    pub async fn root(&self) -> Result<Root> {
+        let mut root = Root::default();
+        let asked = self.selection.stacks();
+        let found = try_join_all(asked.iter().map(|stack| async move {
+            let (entries, prefixes) = self.folder(&format!("{stack}/shareable/")).await?;
+            Ok((!entries.is_empty() || !prefixes.is_empty()).then(|| Arc::from(stack.as_str())))
+        }));
+        root.stacks.extend(found.await?.into_iter().flatten());
+        if asked.is_empty() {
+            let mut left_out = LeftOut::default();
+            let (entries, prefixes) = self.folder("").await?;
+            for entry in entries {
+                left_out.add(&entry.key, "not below a stack");
+            }
+            for prefix in prefixes {
+                match component(&prefix, "") {
+                    Some(stack) => root.stacks.push(stack.into()),
+                    None => left_out.add(&prefix, "no safe stack name"),
+                }
+            }
+            self.report("", left_out);
+        }
+        root.stacks.sort_unstable();
+        root.stacks.dedup();
+        Ok(root)
+    }
+
+    pub async fn stack(&self, stack: &str) -> Result<Stack> {
+        let mut found = Stack::default();
+        let mut left_out = LeftOut::default();
+        let top = format!("{stack}/");
+        let shareable = format!("{top}shareable/");
+        let [v2, v3] = ["v2", "v3"].map(|schema| format!("{shareable}{schema}/"));
+        // All at once; two of them are only asked for what does not belong there.
+        let mut folders = join_all([&top, &shareable, &v2, &v3].map(|folder| self.folder(folder))).await.into_iter();
+        for (base, wanted) in [(&top, &["shareable"][..]), (&shareable, &["v2", "v3"][..])] {
+            let (entries, prefixes) = folders.next().transpose()?.unwrap_or_default();
+            for entry in entries {
+                left_out.add(&entry.key, "not where archives are");
+            }
+            for prefix in prefixes {
+                if !component(&prefix, base).is_some_and(|name| wanted.contains(&name)) {
+                    left_out.add(&prefix, "not where archives are");
+                }
+            }
+        }
+        let mut bases = Vec::new();
+        for (base, folder) in [&v2, &v3].into_iter().zip(folders) {
+            let (entries, sums) = folder?;
+            for entry in entries {
+                left_out.add(&entry.key, "not below a key sum");
+            }
+            for sum in sums {
+                match component(&sum, base) {
+                    Some(name) => bases.push(format!("{base}{name}/")),
+                    None => left_out.add(&sum, "no safe key sum"),
+                }
+            }
+        }
+        let folders = try_join_all(bases.iter().map(|base| self.folder(base))).await?;
+        for (base, (entries, resources)) in bases.iter().zip(folders) {
+            for entry in entries {
+                left_out.add(&entry.key, "not below a resource");
+            }
+            for prefix in resources {
+                let named = component(&prefix, base).and_then(|name| Some((name, Resource::parse(name)?)));
+                match named {
+                    Some((name, resource)) if self.selection.resource(&resource) => {
+                        found.resources.entry(name.into()).or_default().push(format!("{base}{name}/"));
+                    }
+                    Some(_) => {}
+                    None => left_out.add(&prefix, "no resource such as apps-321"),
+                }
+            }
+        }
+        self.report(&top, left_out);
+        Ok(found)
+    }
+
+    /// A resource's objects, below all its prefixes.
+    pub async fn resource(&self, prefixes: &[String]) -> Result<ResourceTree> {
+        let narrow = match self.selection.containers.is_empty() {
+            true => None,
+            false => self.narrow(prefixes).await?,
+        };
+        let mut builder = Builder::new(&self.selection);
+        let mut take = |entries: &[Entry]| builder.add(entries);
+        sweep(&self.store, &self.gate, narrow.as_deref().unwrap_or(prefixes), &mut take).await?;
+        let (tree, left_out) = builder.finish();
+        self.report(prefixes.first().map_or("", |p| p), left_out);
+        Ok(tree)
+    }
+
+    /// The prefixes of the containers that were asked for, if these are few: in each folder of a resource.
+    async fn narrow(&self, prefixes: &[String]) -> Result<Option<Vec<String>>> {
+        let mut folders = Vec::new();
+        for prefix in prefixes {
+            let is_app = prefix.contains("/shareable/v3/") && prefix.contains("/apps-");
+            if is_app {
+                let (_, services) = self.folder(prefix).await?;
+                folders.extend(services.into_iter().filter_map(|s| String::from_utf8(s).ok()));
+            } else {
+                folders.push(prefix.clone());
+            }
+        }
+        let mut containers = self.selection.containers.clone();
+        containers.sort_unstable();
+        // One that begins with another is found with it.
+        containers.dedup_by(|next, kept| next.starts_with(kept.as_str()));
+        let all = folders.iter().flat_map(|folder| containers.iter().map(move |id| format!("{folder}{id}")));
+        let all: Vec<String> = all.collect();
+        Ok((all.len() <= MOST_NARROW).then_some(all))
+    }
+
+    /// One level: the objects and the prefixes right below `prefix`.
+    async fn folder(&self, prefix: &str) -> Result<(Vec<Entry>, Vec<Vec<u8>>)> {
+        let _permit = self.gate.acquire().await;
+        let request = ListRequest { delimiter: true, ..ListRequest::below(prefix) };
+        let listing = list_all(&*self.store, &request).await?;
+        Ok((listing.objects, listing.prefixes))
+    }
+
+    fn report(&self, place: &str, left_out: LeftOut) {
+        let known = lock(&self.left_out).insert(place.into(), left_out.clone());
+        if left_out.count > 0 && known.as_ref() != Some(&left_out) {
+            log::warn!(
+                "{} keys below {:?} are no log archives and are left out: {}{}; `logarchivefs doctor` names them all",
+                left_out.count,
+                crate::error::escape(place.as_bytes()),
+                left_out.examples.join(", "),
+                if left_out.count as usize > left_out.examples.len() { ", ..." } else { "" }
+            );
+        }
+    }
+}
+
+/// The one path component that `prefix` (as a delimiter listing gives it) adds to `base`.
+fn component<'a>(prefix: &'a [u8], base: &str) -> Option<&'a str> {
+    let name = std::str::from_utf8(prefix).ok()?.strip_prefix(base)?.strip_suffix('/')?;
+    is_safe_component(name).then_some(name)
+}

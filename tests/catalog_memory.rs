@@ -1,0 +1,133 @@
+//! What a listing costs in memory, counted by the allocator: alone in its file, so that nothing else adds to it.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use logarchivefs::catalog::Catalog;
+use logarchivefs::catalog::select::Selection;
+use logarchivefs::error::Result;
+use logarchivefs::key::Time;
+use logarchivefs::store::{Entry, GetRequest, ListRequest, Object, Page, Store};
+use sha2::{Digest, Sha256};
+
+static HELD: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+/// The system's allocator, counting what is asked of it.
+struct Counting;
+
+// SAFETY: everything is the system allocator's own doing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let held = HELD.fetch_add(layout.size(), Relaxed) + layout.size();
+        PEAK.fetch_max(held, Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(at, layout) }
+    }
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // What is large moves page by page, so it is never there twice.
+        let held = HELD.fetch_add(size, Relaxed) + size - layout.size();
+        HELD.fetch_sub(layout.size(), Relaxed);
+        PEAK.fetch_max(held, Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const OBJECTS: u64 = 300_000;
+
+/// Keys that are made when they are asked for: `per` logs of each container, six hours each.
+struct Made {
+    per: u64,
+    folder: String,
+}
+
+impl Made {
+    fn entry(&self, n: u64) -> Entry {
+        let (container, log) = (n / self.per, n % self.per);
+        let random = Sha256::digest(container.to_be_bytes());
+        let id: String = random.iter().map(|b| format!("{b:02x}")).collect();
+        // In the order of the keys, as pages are.
+        let id = format!("{container:08x}{}", &id[8..]);
+        let at = |n: u64| Time::from_unix(1_640_995_200 + 21_600 * n as i64, 0).unwrap();
+        let key = format!("{}{id}-json.log.{}.{}.archived.gz", self.folder, at(log).in_key(), at(log + 1).in_key());
+        let etag = Sha256::digest(n.to_be_bytes())[..16].iter().map(|b| format!("{b:02x}")).collect();
+        let storage_class = Some("STANDARD".into());
+        Entry { key: key.into(), size: 1000 + n, etag, last_modified: (1_660_000_000, 123_000_000), storage_class }
+    }
+}
+
+#[async_trait]
+impl Store for Made {
+    fn describe(&self) -> String {
+        "made".into()
+    }
+    fn bucket(&self) -> &str {
+        "made"
+    }
+    async fn get(&self, _: &GetRequest) -> Result<Object> {
+        unreachable!("a listing asks for no object")
+    }
+    async fn check(&self) -> Result<()> {
+        Ok(())
+    }
+    async fn list(&self, req: &ListRequest) -> Result<Page> {
+        let mut page = Page::default();
+        if req.delimiter {
+            let below = self.folder.strip_prefix(&req.prefix).and_then(|below| below.split_once('/'));
+            page.prefixes.extend(below.map(|(name, _)| format!("{}{name}/", req.prefix).into_bytes()));
+        } else {
+            let key = |n: u64| self.entry(n).key;
+            let from = match (&req.token, &req.start_after) {
+                (Some(token), _) => token.parse().unwrap(),
+                (None, Some(after)) => {
+                    let all: Vec<u64> = (0..OBJECTS).collect();
+                    all.partition_point(|n| key(*n).as_slice() <= after.as_bytes()) as u64
+                }
+                (None, None) => 0,
+            };
+            let to = OBJECTS.min(from + 1000);
+            page.objects.extend((from..to).map(|n| self.entry(n)));
+            page.next = (to < OBJECTS).then(|| to.to_string());
+        }
+        Ok(page)
+    }
+}
+
+#[test]
+fn an_object_costs_at_most_200_bytes() {
+    // Containers that live for long, for a day, and for one log each.
+    for per in [300, 4, 1] {
+        let folder = format!("prod/shareable/v3/{}/apps-321/service-12/", "97".repeat(32));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let store = Arc::new(Made { per, folder });
+        let before = HELD.load(Relaxed);
+        let catalog = Catalog::new(store, Selection::default(), Duration::from_secs(300));
+        PEAK.store(before, Relaxed);
+        let tree = runtime.block_on(catalog.tree(&"prod".into(), &"apps-321".into())).unwrap();
+        assert_eq!(tree.len() as u64, OBJECTS);
+        let each = |bytes: usize| (bytes - before) / OBJECTS as usize;
+        let (held, peak) = (each(HELD.load(Relaxed)), each(PEAK.load(Relaxed)));
+        println!("{per} logs a container: {held} bytes an object, {peak} while it is listed");
+        // Through all of that the texts are those that were listed.
+        let last = tree.item(tree.len() - 1).unwrap();
+        assert_eq!(last.key().as_bytes(), Made { per, folder: folder_of(&last.key()) }.entry(OBJECTS - 1).key);
+        assert!(held <= 200, "{held} bytes an object");
+        assert!(peak <= 500, "{peak} bytes an object while it is listed");
+    }
+}
+
+fn folder_of(key: &str) -> String {
+    key[..key.rfind('/').unwrap() + 1].to_owned()
+}
