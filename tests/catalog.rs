@@ -238,6 +238,21 @@ async fn what_is_not_selected_is_not_listed() {
     }
 }
 
+/// Containers of which nothing is selected leave no trace in those that stay.
+#[tokio::test(start_paused = true)]
+async fn whole_containers_may_drop_out() {
+    let keys: Vec<String> = (0..600).map(|n| database(&id(n / 20), n)).collect();
+    let store = Memory::new(1000, keys.clone());
+    for pattern in [id(7), id(29), id(0), "archived.gz$".into(), format!("{}|{}", id(3), id(17)), "nothing".into()] {
+        let args = SelectionArgs { patterns: vec![pattern.clone()], ..Default::default() };
+        let catalog = Catalog::new(store.clone(), Selection::new(args).unwrap(), TTL);
+        let regex = regex::Regex::new(&pattern).unwrap();
+        let want: BTreeSet<String> = keys.iter().filter(|key| regex.is_match(key)).cloned().collect();
+        let got = listed(&catalog, "databases-7").await.unwrap();
+        assert_eq!(got.into_iter().collect::<BTreeSet<_>>(), want, "{pattern}");
+    }
+}
+
 /// A container's id: hex, numbered, odd, or one that others begin with.
 fn any_id() -> impl Strategy<Value = String> {
     prop_oneof![

@@ -102,6 +102,8 @@ impl<'a> Builder<'a> {
         let mut at = 0;
         for (n, (id, _)) in ids.iter().enumerate() {
             let mut days: BTreeMap<Day, (Range<usize>, Vec<u32>)> = BTreeMap::new();
+            // A container of which nothing is selected has no place in the tree.
+            let place = tree.container_count() as u32;
             while rows.get(at).is_some_and(|row| row.container as usize == n) {
                 let day = day_of(&rows[at]);
                 let same = |row: &&Row| row.container as usize == n && day_of(row) == day;
@@ -120,6 +122,7 @@ impl<'a> Builder<'a> {
                     }
                     // `kept` never overtakes `from`; what lies between is done with.
                     rows[kept] = row;
+                    rows[kept].container = place;
                     kept += 1;
                 }
                 if first < kept {

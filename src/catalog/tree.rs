@@ -155,6 +155,10 @@ impl ResourceTree {
         self.ids.get(start..end).unwrap_or_default()
     }
 
+    pub(super) fn container_count(&self) -> usize {
+        self.containers.len()
+    }
+
     pub fn containers(&self) -> impl Iterator<Item = &str> {
         (0..self.containers.len()).map(|at| self.id(at))
     }

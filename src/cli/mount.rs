@@ -31,7 +31,7 @@ pub struct MountArgs {
     #[arg(long, value_enum, default_value_t, help_heading = "Mount")]
     pub log_format: LogFormatArg,
 
-    /// Write the process id to this file while the mount is there
+    /// Write the process id to this file while the mount is there [default: none]
     #[arg(long, value_name = "FILE", help_heading = "Mount")]
     pub pid_file: Option<PathBuf>,
 

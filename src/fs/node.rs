@@ -40,6 +40,13 @@ pub enum Node {
 }
 
 impl Node {
+    fn listed_size(&self) -> Option<u64> {
+        match self {
+            Node::File(item, ..) => Some(item.size()),
+            _ => None,
+        }
+    }
+
     /// The number this node has in every mount of `bucket`, if no other node has it already.
     pub fn number(&self, bucket: &str) -> Ino {
         match self {
@@ -149,7 +156,12 @@ impl Nodes {
                     return ino;
                 }
                 Entry::Occupied(mut slot) if *slot.get().node == node => {
-                    slot.get_mut().lookups += 1;
+                    let known = slot.get_mut();
+                    known.lookups += 1;
+                    // A listing that told another size was wrong, or this one is: the later one counts.
+                    if known.node.listed_size() != node.listed_size() {
+                        known.node = Arc::new(node);
+                    }
                     return ino;
                 }
                 Entry::Occupied(_) => ino = Ino((ino.0 + 1).max(2)),
