@@ -31,7 +31,7 @@ impl<T> Handles<T> {
         open.get(&handle).cloned().ok_or_else(|| err!(Kind::Invalid, "handle {handle} is not open"))
     }
 
-    pub fn close(&self, handle: u64) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&handle);
+    pub fn close(&self, handle: u64) -> Option<Arc<T>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&handle)
     }
 }

@@ -6,6 +6,7 @@
 
 mod attr;
 mod children;
+mod folder;
 mod handle;
 mod node;
 mod report;
@@ -20,6 +21,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bytes::Bytes;
 
 pub use attr::{Attr, Kind as NodeKind, Look, NAMES};
+use folder::Folder;
+pub use folder::OpenedFolder;
 use handle::Handles;
 pub use node::Ino;
 use node::{Dir, Node, Nodes};
@@ -45,7 +48,7 @@ pub struct Fs {
     /// Where text goes that the kernel will ask for; set once there is a kernel.
     pages: OnceLock<Arc<dyn Pages>>,
     files: Handles<OpenFile>,
-    folders: Handles<Vec<DirEntry>>,
+    folders: Handles<Folder>,
 }
 
 /// Stack and resource.
@@ -174,27 +177,6 @@ impl Fs {
             Node::Link(_, _, target, _) => Ok(target.to_string()),
             _ => Err(Error::new(Kind::Invalid, "not a symbolic link")),
         }
-    }
-
-    /// Opens a folder: lists it once, for all reads of this handle.
-    pub async fn opendir(&self, ino: Ino) -> Result<u64> {
-        let dir = self.dir(ino)?;
-        let parent = self.nodes.number(&Node::Dir(dir.parent()));
-        let mut entries = vec![
-            DirEntry { ino, kind: NodeKind::Dir, name: ".".into() },
-            DirEntry { ino: parent, kind: NodeKind::Dir, name: "..".into() },
-        ];
-        self.children(&dir, &mut entries).await?;
-        Ok(self.folders.open(entries))
-    }
-
-    /// The entries of an open folder, in a fixed order: the caller's offsets count into it.
-    pub fn readdir(&self, handle: u64) -> Result<Arc<Vec<DirEntry>>> {
-        self.folders.get(handle)
-    }
-
-    pub fn releasedir(&self, handle: u64) {
-        self.folders.close(handle);
     }
 
     pub async fn open(&self, ino: Ino) -> Result<Opened> {
