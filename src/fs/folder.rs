@@ -59,7 +59,10 @@ impl Fs {
         let (tree, entries) = match &dir {
             Dir::Root | Dir::Stack(_) => (None, OnceLock::from(self.upper_entries(ino, &dir).await?)),
             Dir::Resource(stack, resource) | Dir::Container(stack, resource, _) | Dir::Day(stack, resource, ..) => {
-                let tree = self.catalog.tree(stack, resource).await?;
+                let tree = match &dir {
+                    Dir::Resource(..) => self.catalog.enter(stack, resource).await?,
+                    _ => self.catalog.tree(stack, resource).await?,
+                };
                 let found = match &dir {
                     Dir::Container(_, _, id) => tree.container(id).is_some(),
                     Dir::Day(_, _, id, day) => tree.container(id).is_some_and(|c| c.day(*day).is_some()),

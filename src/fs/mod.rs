@@ -145,10 +145,10 @@ impl Fs {
 
     pub async fn getattr(&self, ino: Ino) -> Result<Attr> {
         let node = self.node(ino)?;
-        if let Node::File(item, ..) = &*node {
-            if let Some(file) = self.objects.find(&listed(item)).filter(|file| file.is_open()) {
-                return self.getattr_open(ino, &node, file).await;
-            }
+        if let Node::File(item, ..) = &*node
+            && let Some(file) = self.objects.find(&listed(item)).filter(|file| file.is_open())
+        {
+            return self.getattr_open(ino, &node, file).await;
         }
         self.attr_of(ino, &node).await
     }
