@@ -169,6 +169,33 @@ async fn a_short_resource_costs_its_pages() {
     }
 }
 
+/// Who goes through the resources of a stack in order finds the next ones listed; who does not, costs nothing more.
+#[tokio::test(start_paused = true)]
+async fn a_walk_through_a_stack_waits_for_its_first_listings_only() {
+    let resource = |n: u64| format!("databases-{}", 10 + n);
+    let keys = || (0..9).map(|n| database(&id(n), n).replace("databases-7", &resource(n)));
+    let walked = async |order: &[u64]| {
+        let store = Memory::new(1000, keys());
+        let catalog = Catalog::new(store.clone(), Selection::default(), TTL);
+        catalog.stack(&"prod".into()).await.unwrap();
+        store.take_asked();
+        let mut waited = Vec::new();
+        for n in order {
+            let start = Instant::now();
+            assert_eq!(catalog.enter(&"prod".into(), &resource(*n).into()).await.unwrap().len(), 1);
+            waited.push(start.elapsed() > Duration::ZERO);
+            // What a reader does with it.
+            tokio::time::sleep(2 * ROUND).await;
+        }
+        (waited, store.take_asked().len())
+    };
+    let (waited, requests) = walked(&[0, 1, 2, 3, 4, 5, 6, 7, 8]).await;
+    assert_eq!(waited, [true, true, false, false, false, false, false, false, false]);
+    assert_eq!(requests, 9, "each once");
+    let (waited, requests) = walked(&[5, 0, 7, 3]).await;
+    assert!(waited.iter().all(|waited| *waited) && requests == 4, "{requests} requests");
+}
+
 /// A server that ignores where a range begins would give every key several times.
 #[tokio::test(start_paused = true)]
 async fn keys_outside_their_range_are_an_error() {

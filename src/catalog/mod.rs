@@ -61,6 +61,8 @@ struct Inner {
     root: Arc<Fresh<Root>>,
     stacks: Mutex<HashMap<Arc<str>, Arc<Fresh<Stack>>>>,
     trees: Mutex<HashMap<TreeId, Tree>>,
+    /// The resource of each stack that was entered last.
+    entered: Mutex<HashMap<Arc<str>, Arc<str>>>,
 }
 
 /// Stack and resource.
@@ -75,11 +77,14 @@ struct Tree {
 
 /// Trees that are refreshed at once.
 const REFRESHED: usize = 4;
+/// Trees that are listed ahead of who walks through a stack.
+const AHEAD: usize = 2;
 
 impl Catalog {
     pub fn new(store: Arc<dyn Store>, selection: Selection, ttl: Duration) -> Self {
-        let (root, stacks, trees) = Default::default();
-        Catalog(Arc::new(Inner { lister: Arc::new(Lister::new(store, selection)), ttl, root, stacks, trees }))
+        let (root, stacks, trees, entered) = Default::default();
+        let lister = Arc::new(Lister::new(store, selection));
+        Catalog(Arc::new(Inner { lister, ttl, root, stacks, trees, entered }))
     }
 
     pub fn bucket(&self) -> &str {
@@ -102,6 +107,22 @@ impl Catalog {
         let Tree { cell, prefixes } = self.0.place(stack, resource, &listed);
         let lister = Arc::clone(&self.0.lister);
         cell.get(self.0.ttl, move || async move { lister.resource(&prefixes).await }).await
+    }
+
+    /// Like [`Catalog::tree`], for whoever goes into the resource's folder. Who goes through a stack in order (`find`,
+    /// `grep -r`) does not wait for each listing: the next ones are fetched meanwhile.
+    pub async fn enter(&self, stack: &Arc<str>, resource: &Arc<str>) -> Result<Arc<ResourceTree>> {
+        let listed = self.stack(stack).await?;
+        let before = listed.resources.range(..Arc::clone(resource)).next_back().map(|(name, _)| name);
+        let last = lock(&self.0.entered).insert(Arc::clone(stack), Arc::clone(resource));
+        if before.is_some() && last.as_ref() == before {
+            for (next, _) in listed.resources.range(Arc::clone(resource)..).skip(1).take(AHEAD) {
+                let (catalog, stack, next) = (Catalog(Arc::clone(&self.0)), Arc::clone(stack), Arc::clone(next));
+                // A failure is found again, and told, by whoever asks for it.
+                tokio::spawn(async move { catalog.tree(&stack, &next).await.map(drop) });
+            }
+        }
+        self.tree(stack, resource).await
     }
 
     /// Something in this resource's listing is known to be out of date: the next look lists it again.

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::item::{Item, ItemRef, Odd, Row};
 use super::names::Day;
@@ -71,7 +72,11 @@ pub struct ResourceTree {
     /// Places of files in the order of their names, folder by folder.
     links: Vec<u32>,
     bytes: u64,
+    serial: u64,
 }
+
+/// The number of the last tree that was made.
+static SERIAL: AtomicU64 = AtomicU64::new(0);
 
 /// Keys that a listing showed and the tree leaves out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -112,6 +117,7 @@ impl ResourceTree {
         folders: Vec<Arc<str>>,
         classes: Vec<Arc<str>>,
     ) {
+        self.serial = SERIAL.fetch_add(1, Relaxed) + 1;
         self.bytes = rows.iter().map(|row| row.size).sum();
         (self.rows, self.odd, self.folders, self.classes) = (rows, odd, folders, classes);
         self.ids.shrink_to_fit();
@@ -127,6 +133,11 @@ impl ResourceTree {
 
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
+    }
+
+    /// Another number than that of every other tree of this process; never 0.
+    pub fn serial(&self) -> u64 {
+        self.serial
     }
 
     /// Of all files, in the store.

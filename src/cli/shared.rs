@@ -116,7 +116,7 @@ pub struct ReadArgs {
     pub memory: usize,
 
     /// Keep ciphertext, and sealed proofs that it is authentic, in this folder (0700, yours; made if need be) for the next
-    /// time; mounts may share it
+    /// time; mounts may share it [default: none]
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
 

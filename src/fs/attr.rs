@@ -41,8 +41,10 @@ pub struct Look {
 
 /// A proven file never changes: its inode stands for one version of one object.
 const PROVEN: Duration = Duration::from_secs(3600);
-/// Names and folders: as long as a refreshed listing may take to show.
+/// Names of files: as long as a refreshed listing may take to show.
 pub const NAMES: Duration = Duration::from_secs(10);
+/// A folder that is gone may be believed in for a while: opened, it is not there.
+const FOLDERS: Duration = Duration::from_secs(300);
 
 impl Look {
     pub fn dir(&self, ino: Ino, mtime: Option<Time>) -> Attr {
@@ -54,7 +56,7 @@ impl Look {
             mode: self.dir_mode,
             uid: self.uid,
             gid: self.gid,
-            ttl: NAMES,
+            ttl: FOLDERS,
         }
     }
 

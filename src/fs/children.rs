@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::node::{Dir, Node};
+use super::node::{Dir, Ino, Node};
 use super::{DirEntry, Fs, NodeKind, not_found};
-use crate::catalog::DayEntry;
 use crate::catalog::names::Day;
+use crate::catalog::{DayEntry, ResourceTree};
 use crate::error::Result;
 
 impl Fs {
@@ -47,41 +47,49 @@ impl Fs {
         found.ok_or_else(not_found)
     }
 
-    pub(super) async fn children(&self, dir: &Dir, entries: &mut Vec<DirEntry>) -> Result<()> {
-        let mut push = |name: &str, node: Node| {
-            let kind = match &node {
-                Node::Dir(_) => NodeKind::Dir,
-                Node::File(..) => NodeKind::File,
-                Node::Link(..) => NodeKind::Link,
-            };
-            entries.push(DirEntry { ino: self.nodes.number(&node), kind, name: name.into() });
+    /// What the root or a stack shows.
+    pub(super) async fn upper_entries(&self, ino: Ino, dir: &Dir) -> Result<Vec<DirEntry>> {
+        let mut entries = self.own_entries(ino, dir);
+        let mut push = |name: &str, dir: Dir| {
+            entries.push(DirEntry { ino: self.nodes.number(&Node::Dir(dir)), kind: NodeKind::Dir, name: name.into() });
         };
         match dir {
-            Dir::Root => {
-                for stack in &self.catalog.root().await?.stacks {
-                    push(stack, Node::Dir(Dir::Stack(Arc::clone(stack))));
-                }
-            }
             Dir::Stack(stack) => {
                 for name in self.catalog.stack(stack).await?.resources.keys() {
-                    push(name, Node::Dir(Dir::Resource(Arc::clone(stack), Arc::clone(name))));
+                    push(name, Dir::Resource(Arc::clone(stack), Arc::clone(name)));
                 }
             }
-            Dir::Resource(stack, resource) => {
-                for id in self.catalog.tree(stack, resource).await?.containers() {
-                    push(id, Node::Dir(Dir::Container(Arc::clone(stack), Arc::clone(resource), id.into())));
+            _ => {
+                for stack in &self.catalog.root().await?.stacks {
+                    push(stack, Dir::Stack(Arc::clone(stack)));
                 }
             }
-            Dir::Container(stack, resource, container) => {
-                let tree = self.catalog.tree(stack, resource).await?;
-                for folder in tree.container(container).ok_or_else(not_found)?.days() {
-                    let day = Dir::Day(Arc::clone(stack), Arc::clone(resource), Arc::clone(container), folder.day);
-                    push(&folder.day.to_string(), Node::Dir(day));
-                }
+        }
+        Ok(entries)
+    }
+
+    /// What a folder within a resource shows.
+    pub(super) fn entries(&self, ino: Ino, dir: &Dir, tree: &ResourceTree) -> Vec<DirEntry> {
+        let mut entries = self.own_entries(ino, dir);
+        let folder = |name: &str, dir: Dir| {
+            let ino = self.nodes.number(&Node::Dir(dir));
+            DirEntry { ino, kind: NodeKind::Dir, name: name.into() }
+        };
+        match dir {
+            Dir::Root | Dir::Stack(_) => {}
+            Dir::Resource(stack, resource) => entries.extend(
+                tree.containers()
+                    .map(|id| folder(id, Dir::Container(Arc::clone(stack), Arc::clone(resource), id.into()))),
+            ),
+            Dir::Container(stack, resource, id) => {
+                let days = tree.container(id).map(|c| c.days()).unwrap_or_default();
+                entries.extend(days.iter().map(|day| {
+                    let dir = Dir::Day(Arc::clone(stack), Arc::clone(resource), Arc::clone(id), day.day);
+                    folder(&day.day.to_string(), dir)
+                }));
             }
-            Dir::Day(stack, resource, container, day) => {
-                let tree = self.catalog.tree(stack, resource).await?;
-                let folder = tree.container(container).and_then(|c| c.day(*day)).ok_or_else(not_found)?;
+            Dir::Day(_, _, id, day) => {
+                let Some(folder) = tree.container(id).and_then(|c| c.day(*day)) else { return entries };
                 // Most entries of a tree are files: no node for each, nor a new buffer.
                 let mut scratch = String::new();
                 entries.extend(tree.day_entries(folder).map(|(item, is_link)| {
@@ -94,7 +102,15 @@ impl Fs {
                 }));
             }
         }
-        Ok(())
+        entries
+    }
+
+    fn own_entries(&self, ino: Ino, dir: &Dir) -> Vec<DirEntry> {
+        let parent = self.nodes.number(&Node::Dir(dir.parent()));
+        vec![
+            DirEntry { ino, kind: NodeKind::Dir, name: ".".into() },
+            DirEntry { ino: parent, kind: NodeKind::Dir, name: "..".into() },
+        ]
     }
 }
 

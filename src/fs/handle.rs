@@ -35,7 +35,7 @@ impl<T> Handles<T> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    pub fn close(&self, handle: u64) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&handle);
+    pub fn close(&self, handle: u64) -> Option<Arc<T>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&handle)
     }
 }

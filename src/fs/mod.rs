@@ -7,6 +7,7 @@
 mod activity;
 mod attr;
 mod children;
+mod folder;
 mod handle;
 mod node;
 mod report;
@@ -23,6 +24,8 @@ use bytes::Bytes;
 
 use activity::Activity;
 pub use attr::{Attr, Kind as NodeKind, Look, NAMES};
+use folder::Folder;
+pub use folder::OpenedFolder;
 use handle::Handles;
 pub use node::Ino;
 use node::{Dir, Node, Nodes};
@@ -48,7 +51,7 @@ pub struct Fs {
     /// Where text goes that the kernel will ask for; set once there is a kernel.
     pages: OnceLock<Arc<dyn Pages>>,
     files: Handles<OpenFile>,
-    folders: Handles<Vec<DirEntry>>,
+    folders: Handles<Folder>,
     activity: Activity,
 }
 
@@ -146,10 +149,10 @@ impl Fs {
 
     pub async fn getattr(&self, ino: Ino) -> Result<Attr> {
         let node = self.node(ino)?;
-        if let Node::File(item, ..) = &*node {
-            if let Some(file) = self.objects.find(&listed(item)).filter(|file| file.is_open()) {
-                return self.getattr_open(ino, &node, file).await;
-            }
+        if let Node::File(item, ..) = &*node
+            && let Some(file) = self.objects.find(&listed(item)).filter(|file| file.is_open())
+        {
+            return self.getattr_open(ino, &node, file).await;
         }
         self.attr_of(ino, &node).await
     }
@@ -178,28 +181,6 @@ impl Fs {
             Node::Link(_, _, target, _) => Ok(target.to_string()),
             _ => Err(Error::new(Kind::Invalid, "not a symbolic link")),
         }
-    }
-
-    /// Opens a folder: lists it once, for all reads of this handle.
-    pub async fn opendir(&self, ino: Ino) -> Result<u64> {
-        let dir = self.dir(ino)?;
-        let parent = self.nodes.number(&Node::Dir(dir.parent()));
-        let mut entries = vec![
-            DirEntry { ino, kind: NodeKind::Dir, name: ".".into() },
-            DirEntry { ino: parent, kind: NodeKind::Dir, name: "..".into() },
-        ];
-        self.children(&dir, &mut entries).await?;
-        Ok(self.folders.open(entries))
-    }
-
-    /// The entries of an open folder, in a fixed order: the caller's offsets count into it.
-    pub fn readdir(&self, handle: u64) -> Result<Arc<Vec<DirEntry>>> {
-        self.folders.get(handle)
-    }
-
-    pub fn releasedir(&self, handle: u64) {
-        self.activity.touch();
-        self.folders.close(handle);
     }
 
     pub async fn open(&self, ino: Ino) -> Result<Opened> {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
+use super::folder::Shown;
 use crate::catalog::names::Day;
 use crate::catalog::{Item, ItemRef};
 
@@ -133,11 +134,19 @@ pub struct Nodes {
 struct Known {
     node: Arc<Node>,
     lookups: u64,
+    /// Of a folder.
+    shown: Shown,
+}
+
+impl Known {
+    fn new(node: Node) -> Self {
+        Known { node: Arc::new(node), lookups: 1, shown: Shown::default() }
+    }
 }
 
 impl Nodes {
     pub fn new(bucket: &str) -> Self {
-        let root = Known { node: Arc::new(Node::Dir(Dir::Root)), lookups: 1 };
+        let root = Known::new(Node::Dir(Dir::Root));
         Nodes { bucket: bucket.into(), table: Mutex::new(HashMap::from([(Ino::ROOT, root)])) }
     }
 
@@ -152,7 +161,7 @@ impl Nodes {
         loop {
             match table.entry(ino) {
                 Entry::Vacant(slot) => {
-                    slot.insert(Known { node: Arc::new(node), lookups: 1 });
+                    slot.insert(Known::new(node));
                     return ino;
                 }
                 Entry::Occupied(mut slot) if *slot.get().node == node => {
@@ -166,6 +175,17 @@ impl Nodes {
                 }
                 Entry::Occupied(_) => ino = Ino((ino.0 + 1).max(2)),
             }
+        }
+    }
+
+    /// A folder is opened: see [`Shown::open`].
+    pub fn show(&self, ino: Ino, serial: u64) -> (bool, bool) {
+        self.lock().get_mut(&ino).map_or((false, false), |known| known.shown.open(serial))
+    }
+
+    pub fn unshow(&self, ino: Ino) {
+        if let Some(known) = self.lock().get_mut(&ino) {
+            known.shown.close();
         }
     }
 
@@ -238,7 +258,7 @@ mod tests {
     fn two_nodes_never_share_a_number() {
         let nodes = Nodes::new("b");
         let ino = dir("a").number("b");
-        let squatter = Known { node: Arc::new(dir("other")), lookups: 1 };
+        let squatter = Known::new(dir("other"));
         nodes.lock().insert(ino, squatter);
         let other = nodes.remember(dir("a"));
         assert_ne!(other, ino);

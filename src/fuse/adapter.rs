@@ -81,7 +81,10 @@ impl Filesystem for Adapter {
         let name = name.as_bytes().to_vec();
         let work = async move { fs.lookup(Ino(parent.0), &name).await };
         self.answer(work, |result| match result {
-            Ok(attr) => reply.entry_with_ttls(&attr.ttl, &NAMES, &file_attr(&attr), Generation(0)),
+            Ok(attr) => {
+                let name = if attr.kind == NodeKind::Dir { attr.ttl } else { NAMES };
+                reply.entry_with_ttls(&attr.ttl, &name, &file_attr(&attr), Generation(0));
+            }
             Err(errno) => reply.error(errno),
         });
     }
@@ -159,24 +162,25 @@ impl Filesystem for Adapter {
     fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let fs = Arc::clone(&self.fs);
         self.answer(async move { fs.opendir(Ino(ino.0)).await }, |result| match result {
-            Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
+            Ok(opened) => {
+                let mut flags = FopenFlags::empty();
+                flags.set(FopenFlags::FOPEN_CACHE_DIR, opened.cache);
+                flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep);
+                reply.opened(FileHandle(opened.handle), flags);
+            }
             Err(errno) => reply.error(errno),
         });
     }
 
     fn readdir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let entries = match self.fs.readdir(fh.0) {
-            Ok(entries) => entries,
-            Err(e) => return reply.error(errno(&self.fs, &e)),
-        };
-        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(entries.len());
-        for (n, entry) in entries[from..].iter().enumerate() {
-            let next = (from + n + 1) as u64;
-            if reply.add(INodeNo(entry.ino.0), next, file_type(entry.kind), &*entry.name) {
-                break;
-            }
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        let shown = self.fs.readdir(fh.0, from, |place, entry| {
+            reply.add(INodeNo(entry.ino.0), place as u64 + 1, file_type(entry.kind), &*entry.name)
+        });
+        match shown {
+            Ok(()) => reply.ok(),
+            Err(e) => reply.error(errno(&self.fs, &e)),
         }
-        reply.ok();
     }
 
     fn releasedir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {

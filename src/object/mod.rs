@@ -136,8 +136,9 @@ struct Kept {
     used: u64,
 }
 
-/// How many files nobody holds are remembered at most (envelope, size, verdict).
-const IDLE_FILES: usize = 65_536;
+/// How many files nobody holds are remembered at most (envelope, proof, verdict): some 5 KB each, beside the budget. Sizes
+/// are remembered longer, see `fs::sizes`.
+const IDLE_FILES: usize = 8_192;
 
 impl Objects {
     pub fn new(store: Arc<dyn Store>, keyring: Keyring, policy: Policy, memory: usize) -> Self {

@@ -1,0 +1,123 @@
+//! Open folders: a snapshot each, and whether the kernel may keep what it is shown.
+//!
+//! Invariants: a handle shows one listing from its first entry to its last; what the kernel keeps of a folder is one listing
+//! whole, never pieces of two: it keeps only while every open handle of that folder shows the same one.
+
+use std::sync::{Arc, OnceLock};
+
+use super::node::{Dir, Ino};
+use super::{DirEntry, Fs, not_found};
+use crate::catalog::ResourceTree;
+use crate::error::Result;
+
+/// What `opendir` says.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenedFolder {
+    pub handle: u64,
+    /// The kernel may keep what this handle shows.
+    pub cache: bool,
+    /// What it kept of this folder before is still true.
+    pub keep: bool,
+}
+
+pub(super) struct Folder {
+    ino: Ino,
+    dir: Dir,
+    /// What is to be shown, if that is not in `entries` already.
+    tree: Option<Arc<ResourceTree>>,
+    /// Made when they are asked for, which they are not while the kernel has them.
+    entries: OnceLock<Vec<DirEntry>>,
+}
+
+/// What the kernel has been shown of a folder.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Shown {
+    /// The listing's number; 0 is none.
+    serial: u64,
+    open: u32,
+}
+
+impl Shown {
+    /// One more handle, which shows this listing: whether the kernel may cache it, and keep what it has.
+    pub fn open(&mut self, serial: u64) -> (bool, bool) {
+        let same = self.serial == serial;
+        let cache = same || self.open == 0;
+        self.open += 1;
+        self.serial = if cache { serial } else { 0 };
+        (cache, same)
+    }
+
+    pub fn close(&mut self) {
+        self.open = self.open.saturating_sub(1);
+    }
+}
+
+impl Fs {
+    /// Opens a folder: looks at its listing once, for all reads of this handle.
+    pub async fn opendir(&self, ino: Ino) -> Result<OpenedFolder> {
+        let dir = self.dir(ino)?;
+        let (tree, entries) = match &dir {
+            Dir::Root | Dir::Stack(_) => (None, OnceLock::from(self.upper_entries(ino, &dir).await?)),
+            Dir::Resource(stack, resource) | Dir::Container(stack, resource, _) | Dir::Day(stack, resource, ..) => {
+                let tree = match &dir {
+                    Dir::Resource(..) => self.catalog.enter(stack, resource).await?,
+                    _ => self.catalog.tree(stack, resource).await?,
+                };
+                let found = match &dir {
+                    Dir::Container(_, _, id) => tree.container(id).is_some(),
+                    Dir::Day(_, _, id, day) => tree.container(id).is_some_and(|c| c.day(*day).is_some()),
+                    _ => true,
+                };
+                (Some(tree).filter(|_| found), OnceLock::new())
+            }
+        };
+        if tree.is_none() && entries.get().is_none() {
+            return Err(not_found());
+        }
+        let (cache, keep) = tree.as_ref().map_or((false, false), |tree| self.nodes.show(ino, tree.serial()));
+        Ok(OpenedFolder { handle: self.folders.open(Folder { ino, dir, tree, entries }), cache, keep })
+    }
+
+    /// Calls `show` with the entries of an open folder from place `from` on, until it says that there is no more room.
+    pub fn readdir(&self, handle: u64, from: usize, mut show: impl FnMut(usize, &DirEntry) -> bool) -> Result<()> {
+        let folder = self.folders.get(handle)?;
+        let entries = folder.entries.get_or_init(|| match &folder.tree {
+            Some(tree) => self.entries(folder.ino, &folder.dir, tree),
+            None => Vec::new(),
+        });
+        for (place, entry) in entries.iter().enumerate().skip(from) {
+            if show(place, entry) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn releasedir(&self, handle: u64) {
+        self.activity.touch();
+        if let Some(folder) = self.folders.close(handle)
+            && folder.tree.is_some()
+        {
+            self.nodes.unshow(folder.ino);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Shown;
+
+    #[test]
+    fn the_kernel_keeps_one_listing_whole_or_nothing() {
+        let mut shown = Shown::default();
+        assert_eq!(shown.open(5), (true, false), "nothing was there before");
+        assert_eq!(shown.open(5), (true, true));
+        // A new listing, while the old one may still be written to the cache.
+        assert_eq!(shown.open(6), (false, false));
+        assert_eq!(shown.open(6), (false, false));
+        (0..4).for_each(|_| shown.close());
+        assert_eq!(shown.open(6), (true, false));
+        shown.close();
+        assert_eq!(shown.open(6), (true, true));
+    }
+}
