@@ -1,10 +1,11 @@
 //! Golden transcripts of the command line: `tests/cmd/<command>/*.trycmd`, each a shell session as a person sees it.
 //!
-//! They run in a folder with two sealed copies: `archive`, the demo archive, and `listing`, a few objects that cannot be
+//! They run in a folder with two sealed copies: `archive`, the demo archive, whose keys are in `keys`, and `listing`, a few objects that cannot be
 //! read but only listed, the same to the last byte on every machine. The program finds them as
 //! `file:///proc/self/cwd/archive`. `TRYCMD=overwrite cargo test --test cli` writes what is printed now into the
 //! transcripts: read the difference before you believe it.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use logarchivefs::demo;
@@ -14,7 +15,10 @@ use logarchivefs::store::{NewObject, write_object};
 fn transcripts() {
     let folder = tempfile::tempdir().unwrap();
     // The logs are the same on every run; the keys, and so the key sums, are not.
-    demo::write(&folder.path().join("archive"), 2022).unwrap();
+    let demo = demo::write(&folder.path().join("archive"), 2022).unwrap();
+    let keys = folder.path().join("keys");
+    std::fs::write(&keys, demo.keys.as_bytes()).unwrap();
+    std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o600)).unwrap();
     listing(&folder.path().join("listing"));
     std::env::set_current_dir(folder.path()).unwrap();
     trycmd::TestCases::new()

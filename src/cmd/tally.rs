@@ -27,6 +27,12 @@ pub struct Counts {
     codes: Vec<u8>,
 }
 
+impl Counts {
+    pub fn is_empty(&self) -> bool {
+        self.ok == 0 && self.failed == 0
+    }
+}
+
 impl Tally {
     /// One whose lines do not run into `progress`.
     pub fn new(progress: Progress) -> Tally {

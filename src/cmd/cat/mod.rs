@@ -27,7 +27,8 @@ use super::serve::runtime;
 use super::tally::Tally;
 use crate::cli::{CatArgs, StreamArg, VerifyArg};
 use crate::config;
-use crate::error::{Error, Result, exit};
+use crate::err;
+use crate::error::{Error, Kind, Result, exit};
 use crate::keysource::EnvKeys;
 use crate::object::Sequence;
 use crate::record::Stream;
@@ -108,6 +109,9 @@ impl Cat {
         let printed = printed.and_then(|()| self.flush());
         self.say_notes();
         match printed {
+            Ok(()) if self.tally.counts().is_empty() => {
+                Err(err!(Kind::NoMatch, "nothing matched: no log is selected that reaches into that time"))
+            }
             Ok(()) => Ok(self.tally.exit_code()),
             Err(End::File(e) | End::Out(e)) => Err(e),
             Err(End::Gone) if self.tally.counts().failed == 0 => Ok(exit::OK),
