@@ -22,7 +22,6 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("fs", &["catalog", "object", "key", "envelope", "error"]),
     ("fuse", &["fs", "error"]),
     // Beside the data flow: what the commands are made of.
-    ("audit", &["error"]),
     ("cli", &[]),
     ("daemon", &["error"]),
     ("logging", &["error"]),

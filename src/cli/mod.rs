@@ -91,14 +91,14 @@ Examples:
     /// Print logs: whole files, a time range, one stream, the plain text, several merged by time
     #[command(after_help = "Examples:
   logarchivefs cat my-bucket prod/apps-321/38d59273887f/2022-08-24 --key-file keys | jq -r .log
-  logarchivefs cat my-bucket --app-id 321 --since 2022-08-24T21:00:00Z --until 2022-08-24T21:15:00Z --merge
+  logarchivefs cat my-logs prod --merge --since 2022-08-24T21:00:00Z --until 2022-08-24T21:15:00Z
   logarchivefs cat my-bucket prod/apps-321 --start-date 2022-08-24 --text --stream stderr | less -R")]
     Cat(Box<CatArgs>),
 
     /// Read everything selected end to end and say what is not as its writer left it
     #[command(after_help = "Examples:
   logarchivefs verify my-bucket --key-file keys
-  logarchivefs verify my-bucket --key-file keys --stack prod --start-date 2022-08-01 --end-date 2022-08-31 \\
+  logarchivefs verify my-bucket --key-file keys --stack prod --end-date 2022-08-31 \\
       --manifest august.jsonl --sha256sums august.sha256
   logarchivefs verify file:///evidence/copy --key-file keys --against august.jsonl
 

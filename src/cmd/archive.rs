@@ -56,6 +56,6 @@ pub fn listed(selected: &Selected) -> Listed {
         key_sum: selected.log.key_sum.clone(),
         size: item.size(),
         etag: item.etag(),
-        storage_class: item.storage_class().as_deref().map(str::to_owned),
+        storage_class: item.storage_class().map(str::to_owned),
     }
 }

@@ -213,7 +213,8 @@ impl Objects {
     /// The file of this object version, if it is among those remembered; one that is open always is.
     pub fn find(&self, object: &Listed) -> Option<Arc<LogFile>> {
         let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        table.get(&(object.key.clone(), object.etag.clone())).map(|kept| Arc::clone(&kept.file))
+        let kept = table.get(&(object.key.clone(), object.etag.clone()));
+        kept.filter(|kept| kept.file.object().size == object.size).map(|kept| Arc::clone(&kept.file))
     }
 
     /// Forgets files that nobody holds while there are too many or their indexes take too much of the budget.

@@ -292,8 +292,8 @@ fn line(label: &str, path: &str, reason: &str) -> String {
     format!("{}\n", line.trim_end())
 }
 
-/// How many objects are read at once: large ones as many as the cores can work on and one more, small ones so many that
-/// waiting for the store costs nothing.
+/// How many objects are read at once: large ones two a core, so that the cores are busy to the end, small ones so many
+/// that waiting for the store costs nothing.
 #[derive(Clone)]
 struct Slots {
     free: Arc<Semaphore>,
@@ -307,7 +307,7 @@ impl Slots {
     const BYTES: u64 = 2 << 20;
 
     fn new() -> Slots {
-        let large = std::thread::available_parallelism().map_or(2, |n| n.get() as u32) + 1;
+        let large = 2 * std::thread::available_parallelism().map_or(2, |n| n.get() as u32);
         let all = Slots::SMALL.max(large);
         Slots { free: Arc::new(Semaphore::new(all as usize)), most: all / large }
     }
