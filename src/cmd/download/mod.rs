@@ -8,7 +8,7 @@
 //! * A file gets its name when it is complete, its tag and CRC have held (a sealed copy: when it is what the store has)
 //!   and it is on the disk. Nothing is overwritten without `--force`, and nothing outside the folder is written.
 //! * What an earlier run has finished costs no request: see `journal`.
-//! * Many small objects are on their way at once, large ones as many as there are cores: see [`Gate`].
+//! * Many small objects are on their way at once, large ones as many as there are cores: see `gate::Gate`.
 
 mod commit;
 mod gate;
