@@ -18,11 +18,11 @@ pub struct CatArgs {
     #[arg(long, help_heading = "Records")]
     pub merge: bool,
 
-    /// Only records from this RFC 3339 instant, or from the start of this UTC day (YYYY-MM-DD), on
+    /// Only records from this RFC 3339 instant, or from the start of this UTC day (YYYY-MM-DD), on [default: the first]
     #[arg(long, value_name = "TIME", help_heading = "Records")]
     pub since: Option<String>,
 
-    /// Only records up to this RFC 3339 instant, or to the end of this UTC day (YYYY-MM-DD), inclusive
+    /// Only records up to this RFC 3339 instant, or to the end of this UTC day (YYYY-MM-DD), inclusive [default: the last]
     #[arg(long, value_name = "TIME", help_heading = "Records")]
     pub until: Option<String>,
 
@@ -30,7 +30,7 @@ pub struct CatArgs {
     #[arg(long, help_heading = "Records")]
     pub text: bool,
 
-    /// Only records of this stream
+    /// Only records of this stream [default: all]
     #[arg(long, value_enum, value_name = "STREAM", help_heading = "Records")]
     pub stream: Option<StreamArg>,
 

@@ -8,7 +8,7 @@ use super::{KeyArgs, StoreArgs};
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
     /// The bucket: NAME, s3://NAME, s3://NAME/PREFIX/, or file:///DIR for a sealed copy; without it, only this machine
-    /// and the keys are looked at
+    /// and the keys are looked at [default: none]
     #[arg(value_name = "BUCKET")]
     pub bucket: Option<String>,
 

@@ -92,17 +92,19 @@ Examples:
     #[command(after_help = "Examples:
   logarchivefs cat my-bucket prod/apps-321/38d59273887f/2022-08-24 --key-file keys | jq -r .log
   logarchivefs cat my-logs prod --merge --since 2022-08-24T21:00:00Z --until 2022-08-24T21:15:00Z
-  logarchivefs cat my-bucket prod/apps-321 --start-date 2022-08-24 --text --stream stderr | less -R")]
+  logarchivefs cat my-bucket prod/apps-321 --start-date 2022-08-24 --text --stream stderr | less")]
     Cat(Box<CatArgs>),
 
     /// Read everything selected end to end and say what is not as its writer left it
-    #[command(after_help = "Examples:
+    #[command(
+        after_help = "Exit code 5 where anything is not sound, missing or changed; 6 where the store alone failed.
+
+Examples:
   logarchivefs verify my-bucket --key-file keys
   logarchivefs verify my-bucket --key-file keys --stack prod --end-date 2022-08-31 \\
       --manifest august.jsonl --sha256sums august.sha256
-  logarchivefs verify file:///evidence/copy --key-file keys --against august.jsonl
-
-Exit code 5 where anything is not sound, missing or changed; 6 where the store alone failed.")]
+  logarchivefs verify file:///evidence/copy --key-file keys --against august.jsonl"
+    )]
     Verify(Box<VerifyArgs>),
 
     /// Mount a made-up archive to try things on

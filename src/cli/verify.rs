@@ -17,15 +17,15 @@ pub struct VerifyArgs {
     #[arg(value_name = "PATH")]
     pub paths: Vec<String>,
 
-    /// Write a manifest: one line of JSON an object, between a head and an end
+    /// Write a manifest: one line of JSON an object, between a head and an end [default: none]
     #[arg(long, value_name = "FILE", help_heading = "Evidence")]
     pub manifest: Option<PathBuf>,
 
-    /// Write the SHA-256 of each sound log's text, for `sha256sum -c` inside a mount
+    /// Write the SHA-256 of each sound log's text, for `sha256sum -c` inside a mount [default: none]
     #[arg(long, value_name = "FILE", help_heading = "Evidence")]
     pub sha256sums: Option<PathBuf>,
 
-    /// Compare with a manifest of before: what is missing, changed or new
+    /// Compare with a manifest of before: what is missing, changed or new [default: none]
     #[arg(long, value_name = "MANIFEST", help_heading = "Evidence")]
     pub against: Option<PathBuf>,
 
