@@ -13,7 +13,7 @@ pub struct VerifyArgs {
     #[arg(value_name = "BUCKET")]
     pub bucket: String,
 
-    /// Only these files and folders, as a mount shows them: STACK/TYPE-ID/CONTAINER/DAY/NAME or the front of it
+    /// Only these files and folders, as a mount shows them: STACK/TYPE-ID/CONTAINER/DAY/NAME or the front of it [default: all]
     #[arg(value_name = "PATH")]
     pub paths: Vec<String>,
 
