@@ -25,6 +25,8 @@ mod measure;
 mod mounted;
 #[path = "archive/peers.rs"]
 mod peers;
+#[path = "archive/process.rs"]
+mod process;
 #[path = "archive/rows.rs"]
 mod rows;
 #[path = "archive/scale.rs"]

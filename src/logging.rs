@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use env_logger::fmt::Formatter;
@@ -33,7 +34,9 @@ pub enum Format {
     Json,
 }
 
+/// The log of `-vv` is on.
 static MORE: AtomicBool = AtomicBool::new(false);
+static USUAL: OnceLock<LevelFilter> = OnceLock::new();
 
 /// Two loggers to one place: the usual one, and the one of `-vv`.
 struct Switch {
@@ -82,17 +85,16 @@ pub fn start(verbose: u8, format: Format, file: Option<&Path>) -> Result<()> {
     log::set_max_level(usual.filter());
     log::set_boxed_logger(Box::new(Switch { usual, more }))
         .map_err(|e| err!(Kind::Internal, "cannot start the log: {e}"))?;
-    USUAL.store(log::max_level() as usize, Ordering::Relaxed);
+    // Started once.
+    USUAL.set(log::max_level()).ok();
     Ok(())
 }
-
-static USUAL: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
 
 /// Turns the debug log on, or off again.
 pub fn toggle() {
     let more = !MORE.fetch_xor(true, Ordering::Relaxed);
-    let usual = LevelFilter::iter().find(|l| *l as usize == USUAL.load(Ordering::Relaxed));
-    log::set_max_level(if more { LevelFilter::Debug } else { usual.unwrap_or(LevelFilter::Warn) });
+    let usual = USUAL.get().copied().unwrap_or(LevelFilter::Warn);
+    log::set_max_level(if more { LevelFilter::Debug.max(usual) } else { usual });
     log::warn!("SIGUSR1: the debug log is {}", if more { "on" } else { "off" });
 }
 

@@ -52,6 +52,11 @@ fn the_demo_archive() {
     let paths = bucket.verify(["--format", "paths"]);
     assert_eq!((paths.code, paths.stdout.lines().count()), (5, demo.unreadable.len()));
 
+    // Several paths to one log are one log.
+    let twice = bucket.verify(["--format", "json", "acme-prod/apps-322", "acme-prod/apps-322", "acme-prod/apps-322/"]);
+    let once = bucket.verify(["--format", "json", "acme-prod/apps-322"]);
+    assert!(once.reports().len() > 1 && once.reports() == twice.reports());
+
     let prod = bucket.verify(["--stack", "acme-prod"]);
     assert_eq!((prod.code, prod.stderr.as_str()), (0, ""));
     assert!(prod.stdout.starts_with("objects "), "nothing wrong is named: {}", prod.stdout);

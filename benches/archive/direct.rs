@@ -9,20 +9,14 @@ use logarchivefs::envelope::{SealAs, seal};
 
 use crate::data::text;
 use crate::measure::{median, ratio, row, time};
+use crate::process::program;
 use crate::rows::{Setup, cat_file, counter};
 use crate::s3;
 
 fn cat(setup: &Setup, args: &[&str]) -> Duration {
     let run = || {
-        let status = Command::new(env!("CARGO_BIN_EXE_logarchivefs"))
-            .args(["cat", s3::BUCKET, "--endpoint-url", &setup.server.endpoint(), "--region", s3::REGION, "--key-file"])
-            .arg(setup.key_file())
-            .args(args)
-            .env("AWS_ACCESS_KEY_ID", s3::ACCESS_KEY)
-            .env("AWS_SECRET_ACCESS_KEY", s3::SECRET_KEY)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .status();
+        let mut command = program(&setup.server.endpoint(), &["cat", s3::BUCKET]);
+        let status = command.arg("--key-file").arg(setup.key_file()).args(args).stdout(Stdio::null()).status();
         assert!(status.unwrap().success());
     };
     time(run).0

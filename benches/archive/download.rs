@@ -1,8 +1,7 @@
 //! What `download` costs, as a whole process, synced to the disk and all.
 
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +10,7 @@ use logarchivefs::envelope::{SealAs, seal};
 
 use crate::data::text;
 use crate::measure::{cores, median, ratio, row, time};
+use crate::process::{program, watched};
 use crate::rows::{Setup, counter};
 use crate::{peers, s3};
 
@@ -56,19 +56,8 @@ fn run(setup: &Setup, stack: &str, args: &[&str], files: usize, rounds: usize) -
     let mut rss = None;
     let times = (0..rounds).map(|_| {
         let to = tempfile::tempdir().unwrap();
-        let program = std::env::var("LOGARCHIVEFS").unwrap_or(env!("CARGO_BIN_EXE_logarchivefs").into());
-        let mut command = Command::new(program);
-        command
-            .args(["download", s3::BUCKET, "--stack", stack, "--endpoint-url", &setup.server.endpoint()])
-            .args(["--region", s3::REGION, "--key-file"])
-            .arg(setup.key_file())
-            .arg("--to")
-            .arg(to.path())
-            .args(args)
-            .env("AWS_ACCESS_KEY_ID", s3::ACCESS_KEY)
-            .env("AWS_SECRET_ACCESS_KEY", s3::SECRET_KEY)
-            .stdin(Stdio::null())
-            .stderr(Stdio::null());
+        let mut command = program(&setup.server.endpoint(), &["download", s3::BUCKET, "--stack", stack]);
+        command.arg("--key-file").arg(setup.key_file()).arg("--to").arg(to.path()).args(args).stderr(Stdio::null());
         let (took, peak) = time(|| watched(&mut command));
         rss = rss.max(peak);
         let journal = fs::read_to_string(to.path().join(".logarchivefs-download.jsonl")).unwrap();
@@ -77,25 +66,4 @@ fn run(setup: &Setup, stack: &str, args: &[&str], files: usize, rounds: usize) -
         took
     });
     (median(times.collect()), rss)
-}
-
-fn watched(command: &mut Command) -> Option<u64> {
-    let mut child = command.spawn().unwrap();
-    let status = format!("/proc/{}/status", child.id());
-    let mut peak = None;
-    loop {
-        // One that has ended shows no memory any more.
-        peak = peak.max(peak_rss(Path::new(&status)));
-        if let Some(ended) = child.try_wait().unwrap() {
-            assert!(ended.success(), "the command failed: {ended}");
-            return peak;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn peak_rss(status: &Path) -> Option<u64> {
-    let status = fs::read_to_string(status).ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-    line.split_whitespace().next()?.parse().ok()
 }

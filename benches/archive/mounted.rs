@@ -1,9 +1,10 @@
 //! The real binary, mounted on a temporary folder.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
+use crate::process::{peak_rss, program};
 use crate::s3;
 
 pub struct Mounted {
@@ -14,17 +15,9 @@ pub struct Mounted {
 impl Mounted {
     pub fn new(endpoint: &str, key_file: &Path, options: &[&str]) -> Mounted {
         let folder = tempfile::tempdir().unwrap();
-        let child = Command::new(std::env::var("LOGARCHIVEFS").unwrap_or(env!("CARGO_BIN_EXE_logarchivefs").into()))
-            .args(["mount", s3::BUCKET])
-            .arg(folder.path())
-            .args(["--endpoint-url", endpoint, "--region", s3::REGION, "--key-file"])
-            .arg(key_file)
-            .args(options)
-            .env("AWS_ACCESS_KEY_ID", s3::ACCESS_KEY)
-            .env("AWS_SECRET_ACCESS_KEY", s3::SECRET_KEY)
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
+        let path = folder.path().to_str().unwrap();
+        let mut command = program(endpoint, &["mount", s3::BUCKET, path]);
+        let child = command.arg("--key-file").arg(key_file).args(options).spawn().unwrap();
         let mounted = Mounted { child, folder };
         let shown = mounted.path().to_str().unwrap().to_owned();
         while !std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&shown) {
@@ -54,9 +47,7 @@ impl Mounted {
 
     /// Peak resident memory in KiB.
     pub fn peak_rss(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-        line.split_whitespace().next()?.parse().ok()
+        peak_rss(self.child.id())
     }
 }
 

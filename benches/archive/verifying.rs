@@ -1,7 +1,6 @@
 //! What the commands cost that read whole objects, on all cores.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use logarchivefs::envelope::{Envelope, Found, SealAs, seal};
@@ -10,6 +9,7 @@ use logarchivefs::key::{LogKey, Resource, Span};
 use logarchivefs::store::{NewObject, write_object};
 
 use crate::measure::{cores, median, ratio, row, time};
+use crate::process::{program, watched};
 use crate::rows::Setup;
 use crate::s3;
 
@@ -54,46 +54,8 @@ pub fn verify(setup: &Setup) {
 
 /// The peak of its resident memory, KiB.
 fn run(setup: &Setup, bucket: &str) -> Option<u64> {
-    let child = Command::new(std::env::var("LOGARCHIVEFS").unwrap_or(env!("CARGO_BIN_EXE_logarchivefs").into()))
-        .args([
-            "verify",
-            bucket,
-            "--stack",
-            "verify",
-            "--endpoint-url",
-            &setup.server.endpoint(),
-            "--region",
-            s3::REGION,
-        ])
-        .arg("--key-file")
-        .arg(setup.key_file())
-        .env("AWS_ACCESS_KEY_ID", s3::ACCESS_KEY)
-        .env("AWS_SECRET_ACCESS_KEY", s3::SECRET_KEY)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    watched(child)
-}
-
-fn watched(mut child: Child) -> Option<u64> {
-    let status = format!("/proc/{}/status", child.id());
-    let mut peak = None;
-    loop {
-        // A child that has ended shows no memory any more.
-        peak = peak.max(peak_rss(Path::new(&status)));
-        if let Some(ended) = child.try_wait().unwrap() {
-            assert!(ended.success(), "the command failed: {ended}");
-            return peak;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn peak_rss(status: &Path) -> Option<u64> {
-    let status = std::fs::read_to_string(status).ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-    line.split_whitespace().next()?.parse().ok()
+    let mut command = program(&setup.server.endpoint(), &["verify", bucket, "--stack", "verify"]);
+    watched(command.arg("--key-file").arg(setup.key_file()).stdout(Stdio::null()))
 }
 
 /// The least that so many logs take on this machine: a thread a core, each with its share; GHASH, decryption and inflate

@@ -51,12 +51,12 @@ impl Catalog {
     }
 
     /// The selected logs that a path names, as in the mount: a file, a link to one, or a folder with all that is in it.
-    /// [`Kind::NotFound`] if there is nothing.
+    /// [`Kind::NoMatch`] if there is nothing: not to be taken for a 404 of the store.
     pub async fn named(&self, path: &str) -> Result<Vec<Selected>> {
         let found = self.find_named(path).await?;
         if found.is_empty() {
             let path = escape(path.as_bytes());
-            return Err(err!(Kind::NotFound, "{path}: no such file or folder in the archive (or it is not selected)"));
+            return Err(err!(Kind::NoMatch, "{path}: no such file or folder in the archive (or it is not selected)"));
         }
         Ok(found)
     }

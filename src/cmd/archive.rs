@@ -1,9 +1,10 @@
 //! The archive that a command reads, and what it is to read of it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream::{self, BoxStream, StreamExt};
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use crate::catalog::select::Selection;
 use crate::catalog::{Catalog, Selected};
@@ -36,17 +37,22 @@ impl Archive {
         Ok(Archive { store, catalog, objects })
     }
 
-    /// The selected logs below these paths, one after the other; without paths, all.
+    /// See [`selected`].
     pub fn selected<'a>(&'a self, paths: &'a [String]) -> BoxStream<'a, Result<Vec<Selected>>> {
         selected(&self.catalog, paths)
     }
 }
 
+/// The selected logs below these paths, one path after the other and each log once; without paths, all.
 pub fn selected<'a>(catalog: &'a Catalog, paths: &'a [String]) -> BoxStream<'a, Result<Vec<Selected>>> {
     if paths.is_empty() {
         return catalog.walk().boxed();
     }
-    stream::iter(paths).then(|path| catalog.named(path)).boxed()
+    // Several paths may name one log: as a link, by a short container id, in a folder.
+    let mut seen = HashSet::new();
+    let mut first = move |log: &Selected| paths.len() == 1 || seen.insert(log.item.key());
+    let found = stream::iter(paths).then(|path| catalog.named(path));
+    found.map_ok(move |logs| logs.into_iter().filter(&mut first).collect()).boxed()
 }
 
 pub fn listed(selected: &Selected) -> Listed {

@@ -44,8 +44,8 @@ pub fn mount(fs: Arc<Fs>, path: &Path, options: &MountOptions, runtime: Handle) 
         MountOption::NoAtime,
         MountOption::DefaultPermissions,
     ];
-    // Only then will fusermount3 stay behind to unmount when this process dies, however it dies.
-    if options.allow_other {
+    // Only then will fusermount3 stay behind to unmount when this process dies, however it dies. Root can do without.
+    if options.allow_other && mountpoint::has_fusermount() {
         config.mount_options.push(MountOption::AutoUnmount);
     }
     config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };

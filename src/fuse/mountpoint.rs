@@ -122,6 +122,10 @@ fn umount(path: &Path, lazily: bool) -> io::Result<()> {
     if status.success() { Ok(()) } else { Err(io::Error::other(format!("fusermount3 ended with {status}"))) }
 }
 
+pub fn has_fusermount() -> bool {
+    Command::new("fusermount3").arg("-V").stdin(Stdio::null()).output().is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -27,6 +27,7 @@ pub mod head;
 mod pass;
 mod pool;
 mod proof;
+mod running;
 mod scan;
 mod segment;
 mod sequence;

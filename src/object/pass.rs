@@ -8,20 +8,19 @@
 //! Damage never looks like the end of a file: a segment is published only when the one behind it is complete too, so
 //! the last text before any damage stays unreadable.
 
-use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinHandle;
 
 use super::Verify;
 use super::cache::Part;
 use super::cutter::{Cutter, STEP};
 use super::digest::Digest;
+use super::running::Running;
 use super::scan::{CHUNK, Progress, RUN, STOPPED, Scan};
 use super::segment::Segments;
 use crate::err;
@@ -41,23 +40,6 @@ const READY_BUFFERS: usize = 4;
 struct Plain {
     bytes: Bytes,
     _permit: OwnedSemaphorePermit,
-}
-
-/// A task that ends with whoever waits for it.
-struct Running<T>(JoinHandle<T>);
-
-impl<T> Future for Running<T> {
-    type Output = Result<T, JoinError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context)
-    }
-}
-
-impl<T> Drop for Running<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Scan {

@@ -19,6 +19,7 @@ use futures::stream::{self, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::head::{self, Head, unauthenticated_damage};
+use super::running::Running;
 use super::scan::RUN;
 use super::{Listed, Objects, Shared};
 use crate::envelope::Verifier;
@@ -102,13 +103,13 @@ async fn run<R: Stored, T: Text>(
         async move {
             let range = n * RUN..((n + 1) * RUN).min(total);
             let permit = shared.cache.flight(range.end - range.start).await;
-            // A task of its own goes on while the runs before it are worked on.
-            let task = tokio::spawn(async move {
+            // A task of its own goes on while the runs before it are worked on; not after a failure of another run.
+            let task = Running(tokio::spawn(async move {
                 match body {
                     Some(body) => Ok(body.slice(range.start as usize..range.end as usize)),
                     None => shared.fetch(&key, &head, range).await,
                 }
-            });
+            }));
             let bytes = task.await.map_err(|e| err!(Kind::Internal, "a fetch failed: {e}"))??;
             Ok::<_, Error>((permit, bytes))
         }

@@ -61,3 +61,19 @@ fn small_files_are_opened_ahead() {
     keys.dedup();
     assert_eq!((keys.len(), count), (30, 30), "each once");
 }
+
+/// What one run has proven, the next one need not fetch: the proof is written before the command ends.
+#[test]
+fn a_cache_folder_serves_the_next_run() {
+    let server = Server::start();
+    let text = archive::noise(5, 3_000_000);
+    archive::put(&server, &Log::at(0), SealAs::V2, &archive::gzip_level(&text, 1));
+    let archive = Archive::s3(&server);
+    let cache = archive.dir.path().join("cache");
+    let run = || archive.command(["--cache-dir".as_ref(), cache.as_os_str()]).output().unwrap();
+    assert!(run().stdout == text);
+    server.forget();
+    assert!(run().stdout == text);
+    let ranges: Vec<_> = server.requests().into_iter().filter(|r| r.is_get()).map(|r| r.range).collect();
+    assert_eq!(ranges, [Some("bytes=-64".to_owned())], "the head, and no scan");
+}

@@ -1,8 +1,5 @@
 //! Which files, and in what order: container by container, and by start time in each.
-//!
-//! Invariant: a log is printed once, however many of the paths lead to it.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::StreamExt;
@@ -32,10 +29,9 @@ pub struct File {
 pub fn list(archive: Arc<Archive>, paths: Vec<String>, window: Window) -> mpsc::Receiver<Result<Vec<File>>> {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
-        let mut seen = (paths.len() > 1).then(HashSet::new);
         let mut batches = archive.selected(&paths);
         while let Some(batch) = batches.next().await {
-            let files = batch.map(|batch| order(batch, &window, seen.as_mut()));
+            let files = batch.map(|batch| order(batch, &window));
             if sender.send(files).await.is_err() {
                 return;
             }
@@ -44,9 +40,8 @@ pub fn list(archive: Arc<Archive>, paths: Vec<String>, window: Window) -> mpsc::
     receiver
 }
 
-fn order(mut batch: Vec<Selected>, window: &Window, mut seen: Option<&mut HashSet<Box<str>>>) -> Vec<File> {
+fn order(mut batch: Vec<Selected>, window: &Window) -> Vec<File> {
     batch.retain(|s| !window.misses(&s.log.span));
-    batch.retain(|s| seen.as_mut().is_none_or(|seen| seen.insert(s.item.key().into())));
     batch.sort_by_cached_key(|s| {
         let place = (s.log.stack.clone(), s.log.resource.to_string(), s.log.container.clone());
         (place, begin(s), s.item.name().to_string())

@@ -59,7 +59,11 @@ pub fn run(mut args: CatArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
         if args.read.allow_unauthenticated {
             log::warn!("--allow-unauthenticated: AES-CBC objects are read, and nothing authenticates their text");
         }
-        Cat::new(view, &args).run(Arc::new(archive), args).await
+        let archive = Arc::new(archive);
+        let code = Cat::new(view, &args).run(Arc::clone(&archive), args).await;
+        // What was proven is worth keeping, even if the reader has gone.
+        archive.objects.settle().await;
+        code
     });
     // What was read ahead for nobody is not waited for.
     runtime.shutdown_background();

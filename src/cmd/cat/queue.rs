@@ -10,7 +10,7 @@ use super::super::archive::Archive;
 use super::super::tally::Tally;
 use super::files::File;
 use crate::err;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::object::LogFile;
 
 /// Files opened ahead at most.
@@ -90,8 +90,6 @@ impl Queue {
                     self.count += 1;
                 }
             }
-            // A path that names nothing: for a reader of the mount that is ENOENT, for a command that nothing matched.
-            Err(e) if e.kind() == Kind::NotFound => self.tally.failed(&Error::new(Kind::NoMatch, e.to_string())),
             Err(e) => self.tally.failed(&e),
         }
     }

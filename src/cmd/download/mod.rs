@@ -18,7 +18,6 @@ mod root;
 mod sealed;
 mod summary;
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -215,21 +214,16 @@ async fn all(download: Arc<Download>, paths: &[String], committer: tokio::task::
 /// Begins everything that is selected, and waits for it.
 async fn feed(download: &Arc<Download>, tasks: &mut JoinSet<()>, paths: &[String]) {
     let mut found = download.archive.selected(paths);
-    // Several paths may lead to one file.
-    let mut seen = HashSet::new();
     while let Some(batch) = found.next().await {
         let batch = match batch {
             Ok(batch) => batch,
             Err(e) => {
-                download.failed(&if e.kind() == Kind::NotFound { Error::new(Kind::NoMatch, e.to_string()) } else { e });
+                download.failed(&e);
                 continue;
             }
         };
         download.progress.more(batch.len() as u64, batch.iter().map(|s| s.item.size()).sum());
         for selected in batch {
-            if paths.len() > 1 && !seen.insert(selected.item.key()) {
-                continue;
-            }
             let turn = match download.gate.turn(selected.item.size()).await {
                 Ok(turn) => turn,
                 Err(e) => return download.root.halt(e),

@@ -5,7 +5,6 @@
 mod show;
 mod summary;
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -103,20 +102,15 @@ impl Report {
 
 async fn list(catalog: &Catalog, paths: &[String], report: &mut Report, tally: &Tally) -> Result<Reader> {
     let mut found = selected(catalog, paths);
-    // Several paths may name one log: as a link, by a short container id, in a folder.
-    let mut shown: HashSet<String> = HashSet::new();
     while let Some(logs) = found.next().await {
-        let mut logs = match logs {
+        let logs = match logs {
             Ok(logs) => logs,
-            Err(e) if e.kind() == Kind::NotFound && !paths.is_empty() => {
-                tally.failed(&err!(Kind::NoMatch, "{e}"));
+            Err(e) if e.kind() == Kind::NoMatch => {
+                tally.failed(&e);
                 continue;
             }
             Err(e) => return Err(e),
         };
-        if paths.len() > 1 {
-            logs.retain(|log| shown.insert(log.item.key()));
-        }
         logs.iter().for_each(|_| tally.ok());
         if report.logs(&logs)? == Reader::Gone {
             return Ok(Reader::Gone);

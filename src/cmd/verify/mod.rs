@@ -153,7 +153,7 @@ impl Run {
         let told = progress.clone();
         let batches = archive.selected(paths).filter_map(move |batch| {
             // What a path named before and does not now is missing, which is for the comparison to say.
-            let gone = compared && matches!(&batch, Err(e) if e.kind() == Kind::NotFound);
+            let gone = compared && matches!(&batch, Err(e) if e.kind() == Kind::NoMatch);
             std::future::ready((!gone).then_some(batch))
         });
         let selected = batches.map_ok(move |batch| {
