@@ -72,13 +72,15 @@ struct Attempts {
     made: u32,
     /// The last failure.
     last: Option<Error>,
+    /// The deadline cut the last attempt short.
+    cut: bool,
 }
 
 impl Attempts {
     fn new(most: Duration) -> Self {
         // A deadline beyond the clock's range is no deadline; a year is one that nobody will see.
         let until = Instant::now() + most.min(Duration::from_secs(365 * 86_400));
-        Attempts { until, most, n: 0, made: 0, last: None }
+        Attempts { until, most, n: 0, made: 0, last: None, cut: false }
     }
 
     /// Runs one attempt within the deadline.
@@ -87,14 +89,25 @@ impl Attempts {
         self.made += 1;
         match timeout_at(self.until, call).await {
             Ok(result) => result,
-            Err(_) => Err(self.too_late()),
+            Err(_) => {
+                self.cut = true;
+                Err(self.too_late())
+            }
         }
     }
 
     /// After a failure: waits for the next attempt, or says what the call ends with. `turn` comes first.
     async fn again<S>(&mut self, e: Error, retry: &Retry<S>, turn: impl Future<Output = ()>) -> Result<()> {
-        if !e.kind().is_transient() || Instant::now() >= self.until {
+        if !e.kind().is_transient() {
             return Err(e);
+        }
+        if Instant::now() >= self.until {
+            // What broke off at the deadline says so itself.
+            if self.cut {
+                return Err(e);
+            }
+            self.last = Some(e);
+            return Err(self.too_late());
         }
         if self.n >= ATTEMPTS {
             return Err(err!(e.kind(), "{} (after {} attempts)", e.message(), self.n));
