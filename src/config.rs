@@ -56,12 +56,14 @@ impl Place {
     }
 }
 
-/// Connects to the bucket and makes sure that it answers.
-pub async fn store(bucket: &str, args: &StoreArgs) -> Result<Arc<dyn Store>> {
+/// Connects to the bucket and makes sure that it answers to who is going to read this selection.
+pub async fn store(bucket: &str, args: &StoreArgs, selection: &Selection) -> Result<Arc<dyn Store>> {
     let store: Arc<dyn Store> = match Place::parse(bucket)? {
         Place::Dir(path) => Arc::new(DirStore::open(&path, "")?),
         Place::S3 { bucket, prefix } => {
-            Arc::new(Retry::new(S3Store::open(s3(bucket, prefix, args)).await?, args.request_deadline))
+            let mut options = s3(bucket, prefix, args);
+            options.check_below = selection.stacks().first().map(|stack| format!("{stack}/")).unwrap_or_default();
+            Arc::new(Retry::new(S3Store::open(options).await?, args.request_deadline))
         }
     };
     store.check().await.map_err(|e| match e.kind() {

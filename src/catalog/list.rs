@@ -17,7 +17,7 @@ use super::sweep::sweep;
 use super::{LeftOut, ResourceTree, Root, Stack, lock};
 use crate::error::Result;
 use crate::key::{Resource, is_safe_component};
-use crate::store::{Entry, ListRequest, Store, list_all};
+use crate::store::{Entry, ListRequest, Pages, Store};
 
 const MOST_AT_ONCE: usize = 32;
 /// More narrow LISTs than this are not made in place of one wide one.
@@ -46,16 +46,18 @@ impl Lister {
         let mut root = Root::default();
         let asked = self.selection.stacks();
         let found = try_join_all(asked.iter().map(|stack| async move {
-            let (entries, prefixes) = self.folder(&format!("{stack}/shareable/")).await?;
-            Ok((!entries.is_empty() || !prefixes.is_empty()).then(|| Arc::from(stack.as_str())))
+            let request = ListRequest { max_keys: Some(1), ..ListRequest::below(format!("{stack}/shareable/")) };
+            let _permit = self.gate.acquire().await;
+            let mut pages = Pages::new(&*self.store, request);
+            let mut found = false;
+            while !found && let Some(page) = pages.next().await? {
+                found = !page.objects.is_empty();
+            }
+            Ok(found.then(|| Arc::from(stack.as_str())))
         }));
         root.stacks.extend(found.await?.into_iter().flatten());
         if asked.is_empty() {
-            let mut left_out = LeftOut::default();
-            let (entries, prefixes) = self.folder("").await?;
-            for entry in entries {
-                left_out.add(&entry.key, "not below a stack");
-            }
+            let (prefixes, mut left_out) = self.folder("", "not below a stack").await?;
             for prefix in prefixes {
                 match component(&prefix, "") {
                     Some(stack) => root.stacks.push(stack.into()),
@@ -76,24 +78,23 @@ impl Lister {
         let shareable = format!("{top}shareable/");
         let [v2, v3] = ["v2", "v3"].map(|schema| format!("{shareable}{schema}/"));
         // All at once; two of them are only asked for what does not belong there.
-        let mut folders = join_all([&top, &shareable, &v2, &v3].map(|folder| self.folder(folder))).await.into_iter();
+        const ELSEWHERE: &str = "not where archives are";
+        let above = [&top, &shareable].map(|folder| self.folder(folder, ELSEWHERE));
+        let schemas = [&v2, &v3].map(|folder| self.folder(folder, "not below a key sum"));
+        let mut folders = join_all(above.into_iter().chain(schemas)).await.into_iter();
         for (base, wanted) in [(&top, &["shareable"][..]), (&shareable, &["v2", "v3"][..])] {
-            let (entries, prefixes) = folders.next().transpose()?.unwrap_or_default();
-            for entry in entries {
-                left_out.add(&entry.key, "not where archives are");
-            }
+            let (prefixes, foreign) = folders.next().transpose()?.unwrap_or_default();
+            left_out.extend(foreign);
             for prefix in prefixes {
                 if !component(&prefix, base).is_some_and(|name| wanted.contains(&name)) {
-                    left_out.add(&prefix, "not where archives are");
+                    left_out.add(&prefix, ELSEWHERE);
                 }
             }
         }
         let mut bases = Vec::new();
         for (base, folder) in [&v2, &v3].into_iter().zip(folders) {
-            let (entries, sums) = folder?;
-            for entry in entries {
-                left_out.add(&entry.key, "not below a key sum");
-            }
+            let (sums, foreign) = folder?;
+            left_out.extend(foreign);
             for sum in sums {
                 match component(&sum, base) {
                     Some(name) => bases.push(format!("{base}{name}/")),
@@ -101,11 +102,9 @@ impl Lister {
                 }
             }
         }
-        let folders = try_join_all(bases.iter().map(|base| self.folder(base))).await?;
-        for (base, (entries, resources)) in bases.iter().zip(folders) {
-            for entry in entries {
-                left_out.add(&entry.key, "not below a resource");
-            }
+        let folders = try_join_all(bases.iter().map(|base| self.folder(base, "not below a resource"))).await?;
+        for (base, (resources, foreign)) in bases.iter().zip(folders) {
+            left_out.extend(foreign);
             for prefix in resources {
                 let named = component(&prefix, base).and_then(|name| Some((name, Resource::parse(name)?)));
                 match named {
@@ -141,7 +140,8 @@ impl Lister {
         for prefix in prefixes {
             let is_app = prefix.contains("/shareable/v3/") && prefix.contains("/apps-");
             if is_app {
-                let (_, services) = self.folder(prefix).await?;
+                // What else is there is looked at where nobody asked for containers.
+                let (services, _) = self.folder(prefix, "").await?;
                 folders.extend(services.into_iter().filter_map(|s| String::from_utf8(s).ok()));
             } else {
                 folders.push(prefix.clone());
@@ -156,12 +156,18 @@ impl Lister {
         Ok((all.len() <= MOST_NARROW).then_some(all))
     }
 
-    /// One level: the objects and the prefixes right below `prefix`.
-    async fn folder(&self, prefix: &str) -> Result<(Vec<Entry>, Vec<Vec<u8>>)> {
+    /// One level above the logs: the prefixes right below `prefix`, and the objects there, which are foreign for the reason
+    /// `why`. There may be a million of those: they are only counted.
+    async fn folder(&self, prefix: &str, why: &str) -> Result<(Vec<Vec<u8>>, LeftOut)> {
         let _permit = self.gate.acquire().await;
         let request = ListRequest { delimiter: true, ..ListRequest::below(prefix) };
-        let listing = list_all(&*self.store, &request).await?;
-        Ok((listing.objects, listing.prefixes))
+        let mut pages = Pages::new(&*self.store, request);
+        let (mut prefixes, mut foreign) = (Vec::new(), LeftOut::default());
+        while let Some(page) = pages.next().await? {
+            page.objects.iter().for_each(|entry| foreign.add(&entry.key, why));
+            prefixes.extend(page.prefixes);
+        }
+        Ok((prefixes, foreign))
     }
 
     fn report(&self, place: &str, left_out: LeftOut) {

@@ -89,6 +89,12 @@ pub struct LeftOut {
 impl LeftOut {
     const EXAMPLES: usize = 5;
 
+    pub fn extend(&mut self, other: LeftOut) {
+        self.count += other.count;
+        self.examples.extend(other.examples);
+        self.examples.truncate(Self::EXAMPLES);
+    }
+
     pub fn add(&mut self, key: &[u8], why: impl std::fmt::Display) {
         self.count += 1;
         if self.examples.len() < Self::EXAMPLES {

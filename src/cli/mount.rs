@@ -60,7 +60,7 @@ pub struct MountArgs {
     pub dir_mode: u16,
 
     /// FUSE event threads
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64),
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64),
           help_heading = "Mount")]
     pub threads: u16,
 

@@ -32,7 +32,7 @@ impl Archive {
         selection: Selection,
         read: &ReadArgs,
     ) -> Result<Archive> {
-        let store = config::store(bucket, args).await?;
+        let store = config::store(bucket, args, &selection).await?;
         let (catalog, objects) = config::archive(Arc::clone(&store), keyring, selection, TTL, read)?;
         Ok(Archive { store, catalog, objects })
     }

@@ -34,7 +34,7 @@ pub fn run(args: MountArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
     let daemon = if args.daemon { Some(daemon::fork()?) } else { None };
     let runtime = runtime()?;
     let result = runtime.block_on(async {
-        let store = config::store(&args.bucket, &args.store).await?;
+        let store = config::store(&args.bucket, &args.store, &selection).await?;
         let options =
             MountOptions { source: store.describe(), allow_other: args.allow_other, threads: args.threads.into() };
         let (catalog, objects) = config::archive(store, keyring, selection, args.listing_ttl, &args.read)?;

@@ -174,3 +174,16 @@ fn usage() {
     }
     assert_eq!(server.requests().len(), 0);
 }
+
+/// An IAM policy may allow `s3:ListBucket` below one stack only: then `--stack` asks for nothing else.
+#[test]
+fn who_may_see_one_stack_need_not_see_all() {
+    let server = server();
+    server.set_hook(|seen| {
+        let below = seen.query.split('&').any(|pair| pair.starts_with("prefix=prod%2F"));
+        (seen.is_list() && !below).then(|| Reply::error(403, "AccessDenied"))
+    });
+    let mount = Setup::s3(&server).args(["--stack", "prod"]).mount();
+    assert_eq!(mount.out("find . -type f"), format!("./{}", Log::at(0).path()));
+    refused(Setup::s3(&server), 3, &["s3:ListBucket"]);
+}

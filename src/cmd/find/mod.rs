@@ -30,7 +30,7 @@ pub fn run(args: FindArgs) -> Result<u8> {
     let everything = selection == Selection::default() && args.paths.is_empty();
     let runtime = runtime()?;
     let result = runtime.block_on(async {
-        let store = config::store(&args.bucket, &args.store).await?;
+        let store = config::store(&args.bucket, &args.store, &selection).await?;
         let place = store.describe();
         // One state of each listing.
         let catalog = Catalog::new(store, selection, Duration::MAX);

@@ -47,6 +47,8 @@ pub struct S3Options {
     pub bucket: String,
     /// Keys below it only. `/` is added if it does not end in one. Empty: the whole bucket.
     pub prefix: String,
+    /// What `check` looks at, below `prefix`: who may see one stack need not see all.
+    pub check_below: String,
     pub region: Option<String>,
     /// Of an S3-compatible server.
     pub endpoint_url: Option<String>,
@@ -79,6 +81,7 @@ impl S3Options {
         S3Options {
             bucket: bucket.into(),
             prefix: String::new(),
+            check_below: String::new(),
             region: None,
             endpoint_url: None,
             profile: None,
@@ -255,7 +258,7 @@ impl Store for S3Store {
     }
 
     async fn check(&self) -> Result<()> {
-        self.list(&ListRequest { max_keys: Some(1), ..ListRequest::default() }).await.map(drop)
+        self.list(&ListRequest { max_keys: Some(1), ..ListRequest::below(&self.options.check_below) }).await.map(drop)
     }
 
     async fn fetch(&self, req: &GetRequest, part: &mut Part) -> Result<()> {
