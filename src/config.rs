@@ -13,7 +13,7 @@ use crate::err;
 use crate::error::{Kind, Result, escape};
 use crate::keysource::{EnvKeys, KeySources};
 use crate::object::{Objects, Policy, Sizes, Verify};
-use crate::store::{DirStore, Retry, S3Options, S3Store, Store};
+use crate::store::{Count, DirStore, Retry, S3Options, S3Store, Store};
 
 /// A bucket argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,9 +59,10 @@ impl Place {
 /// Connects to the bucket and makes sure that it answers.
 pub async fn store(bucket: &str, args: &StoreArgs) -> Result<Arc<dyn Store>> {
     let store: Arc<dyn Store> = match Place::parse(bucket)? {
-        Place::Dir(path) => Arc::new(DirStore::open(&path, "")?),
+        Place::Dir(path) => Arc::new(Count::new(DirStore::open(&path, "")?)),
         Place::S3 { bucket, prefix } => {
-            Arc::new(Retry::new(S3Store::open(s3(bucket, prefix, args)).await?, args.request_deadline))
+            let requests = Count::new(S3Store::open(s3(bucket, prefix, args)).await?);
+            Arc::new(Retry::new(requests, args.request_deadline))
         }
     };
     store.check().await.map_err(|e| match e.kind() {
