@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use serde_json::{Map, Value, json};
 
 use crate::cachedir::Folder;
 use crate::catalog::Catalog;
@@ -141,12 +145,26 @@ pub fn policy(args: &ReadArgs) -> Policy {
     }
 }
 
+/// How a mount reads, as it says of itself: nothing secret.
+pub fn in_force(read: &ReadArgs, listing_ttl: Duration) -> Map<String, Value> {
+    let named = |value: Option<clap::builder::PossibleValue>| value.map(|v| v.get_name().to_owned());
+    let options = json!({
+        "verify": named(read.verify.to_possible_value()),
+        "sizes": named(read.sizes.to_possible_value()),
+        "allow_unauthenticated": read.allow_unauthenticated,
+        "allow_instruction_files": read.allow_instruction_files,
+        "cache_dir": read.cache_dir.as_ref().map(|path| path.display().to_string()),
+        "listing_ttl_seconds": listing_ttl.as_secs_f64(),
+    });
+    options.as_object().cloned().unwrap_or_default()
+}
+
 /// The archive behind a mount or a command.
 pub fn archive(
     store: Arc<dyn Store>,
     keyring: Keyring,
     selection: Selection,
-    listing_ttl: std::time::Duration,
+    listing_ttl: Duration,
     read: &ReadArgs,
 ) -> Result<(Catalog, Objects)> {
     let cache_dir = read.cache_dir.as_ref().map(|path| Folder::open(path, read.cache_size)).transpose()?;

@@ -124,7 +124,7 @@ impl<S: Store> Store for Count<S> {
     }
 
     async fn fetch(&self, req: &GetRequest, part: &mut Part) -> Result<()> {
-        let mut filling = Filling { before: part.have(), part, bytes: &self.bytes };
+        let filling = Filling { before: part.have(), part, bytes: &self.bytes };
         self.run(self.kind(req), self.inner.fetch(req, &mut *filling.part)).await
     }
 }
