@@ -83,7 +83,8 @@ mod tests {
     fn what_is_kept_is_bounded_in_number_and_length() {
         let mut failures = Failures::default();
         for n in 0..MOST + 5 {
-            failures.push(&Error::new(Kind::Tag, "\u{e9}".repeat(LONGEST * 2)).about(&format!("{n}{}", "\n".repeat(5000))));
+            failures
+                .push(&Error::new(Kind::Tag, "\u{e9}".repeat(LONGEST * 2)).about(&format!("{n}{}", "\n".repeat(5000))));
         }
         let lines = failures.lines();
         assert_eq!((lines.lines().count(), failures.serial()), (MOST, MOST as u64 + 5));

@@ -36,8 +36,8 @@ pub use report::Report;
 use sizes::{Sizes, Version};
 use walk::Walk;
 
-use crate::catalog::names::Day;
 pub use crate::catalog::Totals;
+use crate::catalog::names::Day;
 use crate::catalog::{Catalog, Item};
 use crate::err;
 use crate::error::{Error, Kind, Result};
@@ -305,8 +305,7 @@ impl Fs {
                 let size = self.watch_listing(&file, stack, resource, size)?;
                 self.sizes.learn(version, &size);
                 if let Size::Unreadable(e) = &size {
-                    // Told here, as the kernel may refuse the open for the mode alone.
-                    self.report.failure(e);
+                    self.report.unreadable(e);
                 }
                 Ok(self.look.file(ino, item, &size))
             }

@@ -25,23 +25,34 @@ pub struct Report {
 }
 
 impl Report {
+    /// A reader gets this error.
     pub fn failure(&self, error: &Error) {
         if is_failure(error) {
-            Kind::ALL.iter().zip(&self.counts).filter(|(kind, _)| **kind == error.kind()).for_each(|(_, count)| {
-                count.fetch_add(1, Relaxed);
-            });
-            self.last().push(error);
+            self.count(error);
         }
         if let Some(subject) = error.subject() {
             if self.first(subject, error.kind()) {
-                let name = errno_name(error.errno());
-                log::error!("{name} {error}");
+                tell(error);
             }
         } else if error.kind() == Kind::Internal {
             log::error!("{error}");
         } else {
             log::debug!("{error}");
         }
+    }
+
+    /// A `stat` shows that a file cannot be read: what the kernel may say itself to who opens it, for the mode alone.
+    pub fn unreadable(&self, error: &Error) {
+        if error.subject().is_some_and(|subject| self.first(subject, error.kind())) {
+            self.count(error);
+            tell(error);
+        }
+    }
+
+    fn count(&self, error: &Error) {
+        let same = Kind::ALL.iter().zip(&self.counts).filter(|(kind, _)| **kind == error.kind());
+        same.for_each(|(_, count)| _ = count.fetch_add(1, Relaxed));
+        self.last().push(error);
     }
 
     /// How many of each kind there were.
@@ -67,6 +78,10 @@ impl Report {
             _ => true,
         }
     }
+}
+
+fn tell(error: &Error) {
+    log::error!("{} {error}", errno_name(error.errno()));
 }
 
 fn is_failure(error: &Error) -> bool {

@@ -40,12 +40,12 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use crate::store::Counts as Requests;
 use bytes::Bytes;
 use cache::Cache;
 use cpu::Cpu;
 pub use disk::DiskStats;
 pub use file::{Auth, LogFile, Size, Told};
-pub use crate::store::Counts as Requests;
 pub use sequence::Sequence;
 pub use sweep::{Held, Stored, Swept, Text};
 
