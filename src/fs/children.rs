@@ -14,7 +14,7 @@ impl Fs {
             Dir::Root if name == control::NAME => Some(Node::Dir(Dir::Control)),
             Dir::Control => {
                 let found = control::File::ALL.into_iter().find(|file| file.name() == name);
-                found.inspect(|file| self.renew(*file)).map(Node::Control)
+                found.inspect(|file| self.control_lookup(*file)).map(Node::Control)
             }
             Dir::Root => {
                 let root = self.catalog.root().await?;

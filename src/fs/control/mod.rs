@@ -67,12 +67,21 @@ struct Snapshot {
     since: SystemTime,
     /// How many failures there had been.
     serial: u64,
+    opened: bool,
+}
+
+/// What a snapshot is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum For {
+    Lookup,
+    Attributes,
+    Open,
 }
 
 /// Handles of this folder's files have this bit, others do not get that far.
 const OURS: u64 = 1 << 63;
 
-/// A program opens a file right after it looked it up, and gets what it was told the size of.
+/// So long a text that somebody was told the size of waits to be opened (tar, cp), by the same path again.
 const TOLD: Duration = Duration::from_secs(1);
 
 impl File {
@@ -140,24 +149,22 @@ impl Served {
 }
 
 impl Fs {
-    /// Makes the text anew: whoever looks a file up is to see the present.
-    pub(super) fn renew(&self, file: File) {
-        self.snapshot(file, Duration::ZERO);
+    pub(super) fn control_lookup(&self, file: File) {
+        self.snapshot(file, For::Lookup);
     }
 
     pub(super) fn control_attr(&self, ino: Ino, file: File) -> Attr {
-        // A program that has a file open asks for the size of what it reads: the last text that was made, however old.
-        let snapshot = self.snapshot(file, Duration::MAX);
+        let snapshot = self.snapshot(file, For::Attributes);
         self.look.control(ino, snapshot.text.len() as u64, snapshot.since)
     }
 
     pub(super) fn control_open(&self, file: File) -> Opened {
-        let text = self.snapshot(file, TOLD).text;
+        let text = self.snapshot(file, For::Open).text;
         Opened { handle: self.control.open.open(text) | OURS, keep_cache: false, direct: true }
     }
 
-    /// The last text that was made, if it is younger than `most`.
-    fn snapshot(&self, file: File, most: Duration) -> Snapshot {
+    /// The last text that was made, if it will do, or a new one.
+    fn snapshot(&self, file: File, why: For) -> Snapshot {
         let [status, metrics, errors] = &self.control.newest;
         let newest = match file {
             File::Status => status,
@@ -165,7 +172,16 @@ impl Fs {
             File::Errors => errors,
         };
         let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(newest) = newest.as_ref().filter(|newest| newest.at.elapsed() < most) {
+        let will_do = |newest: &&mut Snapshot| match why {
+            // Nobody is shown the past a second time.
+            For::Lookup => !newest.opened && newest.at.elapsed() < TOLD,
+            For::Open => newest.at.elapsed() < TOLD,
+            // A program that has a file open asks for the size of what it reads, however old.
+            For::Attributes => true,
+        };
+        let opened = why == For::Open;
+        if let Some(newest) = newest.as_mut().filter(will_do) {
+            newest.opened |= opened;
             return newest.clone();
         }
         let (at, since) = (Instant::now(), SystemTime::now());
@@ -177,13 +193,13 @@ impl Fs {
                 let serial = failures.serial();
                 // The same text for as many handles as there may be.
                 if let Some(newest) = newest.as_mut().filter(|newest| newest.serial == serial) {
-                    newest.at = at;
+                    (newest.at, newest.opened) = (at, opened);
                     return newest.clone();
                 }
                 (failures.lines(), serial)
             }
         };
-        newest.insert(Snapshot { text: text.into(), at, since, serial }).clone()
+        newest.insert(Snapshot { text: text.into(), at, since, serial, opened }).clone()
     }
 
     fn status(&self) -> String {
