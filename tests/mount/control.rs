@@ -87,12 +87,14 @@ fn tools_agree_on_it() {
     let mount = Setup::s3(&server).mount();
     // A program that trusts what it was told before the open, as tar does, while the text changes.
     let path = mount.path(".logarchivefs/errors.jsonl");
-    eventually("the text that stat told the size of is opened", || {
+    let agree = || {
         let told = fs::metadata(&path).unwrap().len();
-        File::open(mount.path(without_key().path())).unwrap_err();
         // It grows by a line each time.
-        (fs::read(&path).unwrap().len() as u64 == told).then_some(())
-    });
+        File::open(mount.path(without_key().path())).unwrap_err();
+        fs::read(&path).unwrap().len() as u64 == told
+    };
+    // Once is enough: a machine may be slow, but without that care they never agree.
+    assert!((0..50).any(|_| agree()));
     for _ in 0..1100 {
         assert_eq!(errno(File::open(mount.path(without_key().path()))), libc::ENOKEY);
     }
