@@ -30,7 +30,7 @@ impl Ino {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Dir {
     Root,
-    /// See [`control`](super::control).
+    /// See [`control`].
     Control,
     Stack(Arc<str>),
     Resource(Arc<str>, Arc<str>),

@@ -293,7 +293,7 @@ fn the_numbers_are_true() {
     assert!(gets > 2 && number(&told, "store.requests.get") == gets as u64, "{told:#}");
     let (used, peak) = (number(&told, "memory.used_bytes"), number(&told, "memory.peak_bytes"));
     assert!(number(&told, "cache.bytes") > 0 && used >= number(&told, "cache.bytes"), "{told:#}");
-    assert!(peak >= 2 << 20 && peak <= 256 << 20, "{told:#}");
+    assert!((2 << 20..=256 << 20).contains(&peak), "{told:#}");
 }
 
 #[test]
