@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use serde_json::{Map, Value, json};
 
 use crate::cachedir::Folder;
 use crate::catalog::Catalog;
@@ -13,7 +17,7 @@ use crate::err;
 use crate::error::{Kind, Result, escape};
 use crate::keysource::{EnvKeys, KeySources};
 use crate::object::{Objects, Policy, Sizes, Verify};
-use crate::store::{DirStore, Retry, S3Options, S3Store, Store};
+use crate::store::{Count, DirStore, Retry, S3Options, S3Store, Store};
 
 /// A bucket argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,11 +63,12 @@ impl Place {
 /// Connects to the bucket and makes sure that it answers to who is going to read this selection.
 pub async fn store(bucket: &str, args: &StoreArgs, selection: &Selection) -> Result<Arc<dyn Store>> {
     let store: Arc<dyn Store> = match Place::parse(bucket)? {
-        Place::Dir(path) => Arc::new(DirStore::open(&path, "")?),
+        Place::Dir(path) => Arc::new(Count::new(DirStore::open(&path, "")?)),
         Place::S3 { bucket, prefix } => {
             let mut options = s3(bucket, prefix, args);
             options.check_below = selection.stacks().first().map(|stack| format!("{stack}/")).unwrap_or_default();
-            Arc::new(Retry::new(S3Store::open(options).await?, args.request_deadline))
+            let requests = Count::new(S3Store::open(options).await?);
+            Arc::new(Retry::new(requests, args.request_deadline))
         }
     };
     store.check().await.map_err(|e| match e.kind() {
@@ -142,12 +147,26 @@ pub fn policy(args: &ReadArgs) -> Policy {
     }
 }
 
+/// How a mount reads, as it says of itself: nothing secret.
+pub fn in_force(read: &ReadArgs, listing_ttl: Duration) -> Map<String, Value> {
+    let named = |value: Option<clap::builder::PossibleValue>| value.map(|v| v.get_name().to_owned());
+    let options = json!({
+        "verify": named(read.verify.to_possible_value()),
+        "sizes": named(read.sizes.to_possible_value()),
+        "allow_unauthenticated": read.allow_unauthenticated,
+        "allow_instruction_files": read.allow_instruction_files,
+        "cache_dir": read.cache_dir.as_ref().map(|path| path.display().to_string()),
+        "listing_ttl_seconds": listing_ttl.as_secs_f64(),
+    });
+    options.as_object().cloned().unwrap_or_default()
+}
+
 /// The archive behind a mount or a command.
 pub fn archive(
     store: Arc<dyn Store>,
     keyring: Keyring,
     selection: Selection,
-    listing_ttl: std::time::Duration,
+    listing_ttl: Duration,
     read: &ReadArgs,
 ) -> Result<(Catalog, Objects)> {
     let cache_dir = read.cache_dir.as_ref().map(|path| Folder::open(path, read.cache_size)).transpose()?;

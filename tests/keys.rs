@@ -109,6 +109,7 @@ fn every_reason() {
         (k("a/shareable/v2", "apps-1/service-1/c-json.log.2022-08-24T21:12:33.bck.gz"), NotALog::Shape),
         (k("a/shareable/v3", &format!("apps-1/service-1/x/{file}")), NotALog::Shape),
         (k("a/Shareable/v3", &format!("proxy-1/{file}")), NotALog::Shape),
+        (k(".logarchivefs/shareable/v3", &format!("proxy-1/{file}")), NotALog::Reserved),
         (k("a/shareable/v1", &format!("proxy-1/{file}")), NotALog::Schema),
         (k("a/shareable/V3", &format!("proxy-1/{file}")), NotALog::Schema),
         (format!("a/shareable/v3/{}/proxy-1/{file}", &SUM[1..]), NotALog::KeySum),

@@ -7,6 +7,8 @@ mod common;
 mod budget;
 #[path = "mount/cache_dir.rs"]
 mod cache_dir;
+#[path = "mount/control.rs"]
+mod control;
 #[path = "mount/damage.rs"]
 mod damage;
 #[path = "mount/demo.rs"]
@@ -19,6 +21,8 @@ mod hostile;
 mod life;
 #[path = "mount/listing.rs"]
 mod listing;
+#[path = "mount/metrics.rs"]
+mod metrics;
 #[path = "mount/model.rs"]
 mod model;
 #[path = "mount/property.rs"]

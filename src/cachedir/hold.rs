@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -188,6 +189,7 @@ impl<'a> Hold<'a> {
 
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
+        self.folder.used.store(self.used, Ordering::Relaxed);
         if self.used != self.recorded {
             // It stays too high then, which the next count puts right.
             self.record(self.used).ok();

@@ -17,6 +17,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat, unlinkat};
@@ -52,6 +53,8 @@ pub struct Folder {
     shown: String,
     limit: u64,
     turn: Mutex<Turn>,
+    /// What its files took when this process last wrote.
+    used: AtomicU64,
 }
 
 impl Folder {
@@ -86,7 +89,7 @@ impl Folder {
         if !names.iter().any(|n| n == MARKER.as_bytes()) && !names.iter().all(known) {
             return Err(wrong("holds other files; name an empty or a new folder".into()));
         }
-        let folder = Folder { folder, shown, limit, turn: Mutex::default() };
+        let folder = Folder { folder, shown, limit, turn: Mutex::default(), used: AtomicU64::new(0) };
         match folder.start() {
             Ok(()) => {}
             // What is there can be read all the same.
@@ -101,6 +104,11 @@ impl Folder {
             Err(e) => return Err(err!(Kind::Config, "--cache-dir {}: {e}", folder.shown)),
         }
         Ok(folder)
+    }
+
+    /// What all its files may take, and what they took when this process last wrote. Asks the disk nothing.
+    pub fn usage(&self) -> (u64, u64) {
+        (self.limit, self.used.load(Ordering::Relaxed))
     }
 
     /// Marks the folder, and shrinks it to the bound if that is a smaller one than last time.

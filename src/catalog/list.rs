@@ -16,7 +16,7 @@ use super::select::Selection;
 use super::sweep::sweep;
 use super::{LeftOut, ResourceTree, Root, Stack, lock};
 use crate::error::Result;
-use crate::key::{Resource, is_safe_component};
+use crate::key::{NotALog, Resource, is_safe_component, is_stack};
 use crate::store::{Entry, ListRequest, Pages, Store};
 
 const MOST_AT_ONCE: usize = 32;
@@ -60,7 +60,8 @@ impl Lister {
             let (prefixes, mut left_out) = self.folder("", "not below a stack").await?;
             for prefix in prefixes {
                 match component(&prefix, "") {
-                    Some(stack) => root.stacks.push(stack.into()),
+                    Some(stack) if is_stack(stack) => root.stacks.push(stack.into()),
+                    Some(_) => left_out.add(&prefix, NotALog::Reserved),
                     None => left_out.add(&prefix, "no safe stack name"),
                 }
             }

@@ -53,6 +53,17 @@ pub struct Stack {
     pub resources: BTreeMap<Arc<str>, Vec<String>>,
 }
 
+/// Sums over listings.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    pub resources: u64,
+    pub files: u64,
+    /// In the store.
+    pub bytes: u64,
+    /// Keys that are no logs.
+    pub left_out: u64,
+}
+
 pub struct Catalog(Arc<Inner>);
 
 struct Inner {
@@ -138,15 +149,15 @@ impl Catalog {
         tokio::spawn(async move { inner.refresh_all().await });
     }
 
-    /// Objects in the listings seen so far, for `statfs`: files, and bytes in the store.
-    pub fn totals(&self) -> (u64, u64) {
+    /// What is in the listings seen so far. Nothing is asked for.
+    pub fn totals(&self) -> Totals {
         let trees: Vec<_> = lock(&self.0.trees).values().filter_map(|tree| tree.cell.peek()).collect();
-        trees.iter().fold((0, 0), |(files, bytes), tree| (files + tree.len() as u64, bytes + tree.bytes()))
-    }
-
-    /// Keys left out of the listings seen so far.
-    pub fn left_out(&self) -> u64 {
-        self.0.lister.left_out()
+        Totals {
+            resources: trees.len() as u64,
+            files: trees.iter().map(|tree| tree.len() as u64).sum(),
+            bytes: trees.iter().map(|tree| tree.bytes()).sum(),
+            left_out: self.0.lister.left_out(),
+        }
     }
 }
 

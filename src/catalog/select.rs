@@ -17,7 +17,7 @@ use regex::Regex;
 
 use crate::err;
 use crate::error::{Error, Kind, Result, escape};
-use crate::key::{Date, LogKey, Resource, Span, Time, is_safe_component};
+use crate::key::{Date, LogKey, Resource, Span, Time, is_stack};
 
 /// The fewest characters of a container id, those that `docker ps` shows.
 pub const MIN_CONTAINER: usize = 12;
@@ -84,7 +84,7 @@ impl Selection {
     /// Errors, all `Kind::Usage` and naming the flag: a stack that cannot be one, a container id that is too short, a date
     /// that does not exist or is in another form, an end before the start.
     pub fn new(args: SelectionArgs) -> Result<Selection> {
-        if let Some(stack) = args.stacks.iter().find(|s| !is_safe_component(s)) {
+        if let Some(stack) = args.stacks.iter().find(|s| !is_stack(s)) {
             return Err(usage("--stack", stack, "not the name of a stack"));
         }
         if let Some(id) = args.containers.iter().find(|c| c.chars().count() < MIN_CONTAINER) {

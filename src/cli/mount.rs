@@ -43,6 +43,11 @@ pub struct MountArgs {
     #[arg(long, help_heading = "Mount")]
     pub allow_other: bool,
 
+    /// Show the folder `.logarchivefs` (status.json, metrics, errors.jsonl) in listings of the top of the mount; by its name
+    /// it is there in any case
+    #[arg(long, help_heading = "Mount")]
+    pub show_control: bool,
+
     /// Owner that files and folders show [default: the caller's]
     #[arg(long, value_name = "UID", help_heading = "Mount")]
     pub uid: Option<u32>,

@@ -18,9 +18,10 @@ use crate::daemon;
 use crate::demo::{self, Archive};
 use crate::err;
 use crate::error::{Error, Kind, Result, exit};
+use crate::fs::control::About;
 use crate::fs::{Fs, Look};
 use crate::fuse::{MountOptions, mountpoint};
-use crate::store::DirStore;
+use crate::store::{Count, DirStore};
 
 /// The logs are the same on every run; the keys are not.
 const SEED: u64 = 2022;
@@ -52,13 +53,19 @@ pub fn run(args: DemoArgs) -> Result<u8> {
 
 async fn serve(args: &DemoArgs, path: &Path, sealed: &Path, key_file: &Path, archive: &Archive) -> Result<u8> {
     let keyring = config::keyring(KeyArgs { key_file: vec![key_file.to_owned()], ..KeyArgs::default() }, None)?;
-    let store = Arc::new(DirStore::open(sealed, "")?);
+    let store = Arc::new(Count::new(DirStore::open(sealed, "")?));
     let ttl = Duration::from_secs(300);
     let (catalog, objects) = config::archive(store, keyring, Selection::default(), ttl, &ReadArgs::default())?;
     let look =
         Look { uid: daemon::uid(), gid: daemon::gid(), file_mode: 0o400, dir_mode: 0o500, mounted: SystemTime::now() };
-    let options = MountOptions { source: "logarchivefs-demo".into(), allow_other: false, threads: 4 };
-    let service = Service::start(Fs::new(catalog, objects, look), path, &options).await?;
+    let options = MountOptions { source: "logarchivefs-demo".into(), allow_other: false, threads: 2 };
+    let about = About {
+        source: options.source.clone(),
+        mountpoint: path.display().to_string(),
+        options: config::in_force(&ReadArgs::default(), ttl),
+        shown: false,
+    };
+    let service = Service::start(Fs::new(catalog, objects, look, about), path, &options).await?;
     let (folder, command) = (path.to_owned(), args.run.clone());
     let Some(command) = command else {
         let text = tokio::task::spawn_blocking(move || tour(&folder)).await.map_err(internal)?;

@@ -10,12 +10,18 @@ use crate::cli::MountArgs;
 use crate::config;
 use crate::daemon;
 use crate::error::{Result, exit};
+use crate::fs::control::About;
 use crate::fs::{Fs, Look};
 use crate::fuse::{MountOptions, mountpoint};
 use crate::keysource::EnvKeys;
 
 /// Returns the exit code.
 pub fn run(args: MountArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
+    let mut options = config::in_force(&args.read, args.listing_ttl);
+    options.insert("request_deadline_seconds".into(), args.store.request_deadline.as_secs_f64().into());
+    options.insert("allow_other".into(), args.allow_other.into());
+    options.insert("selection".into(), serde_json::to_value(&args.select).unwrap_or_default());
+    let mut about = About { options, shown: args.show_control, ..About::default() };
     let selection = config::selection(args.select)?;
     config::Place::parse(&args.bucket)?;
     let path = mountpoint::prepare(&args.mountpoint)?;
@@ -42,7 +48,8 @@ pub fn run(args: MountArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
             log::warn!("--allow-unauthenticated: AES-CBC objects are read, and nothing authenticates their text");
         }
         let pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
-        let mut service = Service::start(Fs::new(catalog, objects, look), &path, &options).await?;
+        (about.source, about.mountpoint) = (options.source.clone(), path.display().to_string());
+        let mut service = Service::start(Fs::new(catalog, objects, look, about), &path, &options).await?;
         service.idle = args.idle_timeout;
         log::info!("{} is mounted on {}", options.source, path.display());
         if let Some(daemon) = daemon {

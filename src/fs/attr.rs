@@ -26,6 +26,8 @@ pub struct Attr {
     pub uid: u32,
     pub gid: u32,
     pub ttl: Duration,
+    /// The same for the name.
+    pub name_ttl: Duration,
 }
 
 /// How the mount shows owners and modes.
@@ -42,7 +44,7 @@ pub struct Look {
 /// A proven file never changes: its inode stands for one version of one object.
 const PROVEN: Duration = Duration::from_secs(3600);
 /// Names of files: as long as a refreshed listing may take to show.
-pub const NAMES: Duration = Duration::from_secs(10);
+const NAMES: Duration = Duration::from_secs(10);
 /// A folder that is gone may be believed in for a while: opened, it is not there.
 const FOLDERS: Duration = Duration::from_secs(300);
 
@@ -57,6 +59,7 @@ impl Look {
             uid: self.uid,
             gid: self.gid,
             ttl: FOLDERS,
+            name_ttl: FOLDERS,
         }
     }
 
@@ -70,6 +73,7 @@ impl Look {
             uid: self.uid,
             gid: self.gid,
             ttl: NAMES,
+            name_ttl: NAMES,
         }
     }
 
@@ -81,7 +85,14 @@ impl Look {
             // Nor this: if the open succeeds all the same (the object was restored), a size of 0 would end the read.
             Size::Unreadable(_) => (0, 0, Duration::ZERO),
         };
-        Attr { ino, kind: Kind::File, size, mtime: mtime(item), mode, uid: self.uid, gid: self.gid, ttl }
+        let (uid, gid) = (self.uid, self.gid);
+        Attr { ino, kind: Kind::File, size, mtime: mtime(item), mode, uid, gid, ttl, name_ttl: NAMES }
+    }
+
+    /// Of the control folder: nobody may keep anything.
+    pub fn control(&self, ino: Ino, size: u64, mtime: SystemTime) -> Attr {
+        let (mode, uid, gid, zero) = (self.file_mode, self.uid, self.gid, Duration::ZERO);
+        Attr { ino, kind: Kind::File, size, mtime, mode, uid, gid, ttl: zero, name_ttl: zero }
     }
 }
 

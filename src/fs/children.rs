@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::node::{Dir, Ino, Node};
-use super::{DirEntry, Fs, NodeKind, not_found};
+use super::{DirEntry, Fs, NodeKind, control, not_found};
 use crate::catalog::names::Day;
 use crate::catalog::{DayEntry, ResourceTree};
 use crate::error::Result;
@@ -11,6 +11,11 @@ use crate::error::Result;
 impl Fs {
     pub(super) async fn child(&self, dir: &Dir, name: &str) -> Result<Node> {
         let found = match dir {
+            Dir::Root if name == control::NAME => Some(Node::Dir(Dir::Control)),
+            Dir::Control => {
+                let found = control::File::ALL.into_iter().find(|file| file.name() == name);
+                found.inspect(|file| self.control_lookup(*file)).map(Node::Control)
+            }
             Dir::Root => {
                 let root = self.catalog.root().await?;
                 let stack = root.stacks.iter().find(|s| &***s == name);
@@ -59,7 +64,14 @@ impl Fs {
                     push(name, Dir::Resource(Arc::clone(stack), Arc::clone(name)));
                 }
             }
+            Dir::Control => entries.extend(control::File::ALL.map(|file| {
+                let (ino, kind) = (file.ino(), NodeKind::File);
+                DirEntry { ino, kind, name: file.name().into() }
+            })),
             _ => {
+                if self.control.shown() {
+                    push(control::NAME, Dir::Control);
+                }
                 for stack in &self.catalog.root().await?.stacks {
                     push(stack, Dir::Stack(Arc::clone(stack)));
                 }
@@ -76,7 +88,7 @@ impl Fs {
             DirEntry { ino, kind: NodeKind::Dir, name: name.into() }
         };
         match dir {
-            Dir::Root | Dir::Stack(_) => {}
+            Dir::Root | Dir::Control | Dir::Stack(_) => {}
             Dir::Resource(stack, resource) => entries.extend(
                 tree.containers()
                     .map(|id| folder(id, Dir::Container(Arc::clone(stack), Arc::clone(resource), id.into()))),

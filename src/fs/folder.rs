@@ -57,7 +57,7 @@ impl Fs {
     pub async fn opendir(&self, ino: Ino) -> Result<OpenedFolder> {
         let dir = self.dir(ino)?;
         let (tree, entries) = match &dir {
-            Dir::Root | Dir::Stack(_) => (None, OnceLock::from(self.upper_entries(ino, &dir).await?)),
+            Dir::Root | Dir::Control | Dir::Stack(_) => (None, OnceLock::from(self.upper_entries(ino, &dir).await?)),
             Dir::Resource(stack, resource) | Dir::Container(stack, resource, _) | Dir::Day(stack, resource, ..) => {
                 let tree = match &dir {
                     Dir::Resource(..) => self.catalog.enter(stack, resource).await?,
@@ -94,10 +94,11 @@ impl Fs {
     }
 
     pub fn releasedir(&self, handle: u64) {
-        self.activity.touch();
-        if let Some(folder) = self.folders.close(handle)
-            && folder.tree.is_some()
-        {
+        let Some(folder) = self.folders.close(handle) else { return };
+        if folder.dir != Dir::Control {
+            self.activity.touch();
+        }
+        if folder.tree.is_some() {
             self.nodes.unshow(folder.ino);
         }
     }

@@ -31,8 +31,12 @@ impl<T> Handles<T> {
         open.get(&handle).cloned().ok_or_else(|| err!(Kind::Invalid, "handle {handle} is not open"))
     }
 
+    pub fn len(&self) -> usize {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     pub fn is_empty(&self) -> bool {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.len() == 0
     }
 
     pub fn close(&self, handle: u64) -> Option<Arc<T>> {

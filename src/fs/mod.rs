@@ -7,6 +7,8 @@
 mod activity;
 mod attr;
 mod children;
+pub mod control;
+mod failures;
 mod folder;
 mod handle;
 mod node;
@@ -23,7 +25,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use activity::Activity;
-pub use attr::{Attr, Kind as NodeKind, Look, NAMES};
+pub use attr::{Attr, Kind as NodeKind, Look};
+use control::{About, Control};
 use folder::Folder;
 pub use folder::OpenedFolder;
 use handle::Handles;
@@ -33,6 +36,7 @@ pub use report::Report;
 use sizes::{Sizes, Version};
 use walk::Walk;
 
+pub use crate::catalog::Totals;
 use crate::catalog::names::Day;
 use crate::catalog::{Catalog, Item};
 use crate::err;
@@ -53,6 +57,7 @@ pub struct Fs {
     files: Handles<OpenFile>,
     folders: Handles<Folder>,
     activity: Activity,
+    control: Control,
 }
 
 /// Stack and resource.
@@ -94,20 +99,15 @@ pub struct Opened {
     pub handle: u64,
     /// The kernel may keep the pages of an earlier open: the file is proven, and its inode stands for one version.
     pub keep_cache: bool,
-}
-
-/// What `statfs` says: files and bytes (in the store) of the listings seen so far.
-#[derive(Clone, Copy, Debug)]
-pub struct Totals {
-    pub files: u64,
-    pub bytes: u64,
+    /// The kernel may keep nothing at all, nor believe in a size: each handle has a text of its own.
+    pub direct: bool,
 }
 
 impl Fs {
-    pub fn new(catalog: Catalog, objects: Objects, look: Look) -> Self {
-        let nodes = Nodes::new(catalog.bucket());
+    pub fn new(catalog: Catalog, objects: Objects, look: Look, about: About) -> Self {
+        let (nodes, control) = (Nodes::new(catalog.bucket()), Control::new(about));
         let (walks, report, sizes, pages, files, folders, activity) = Default::default();
-        Fs { catalog, objects, look, nodes, walks, report, sizes, pages, files, folders, activity }
+        Fs { catalog, objects, look, nodes, walks, report, sizes, pages, files, folders, activity, control }
     }
 
     /// Where every failure is told.
@@ -134,6 +134,9 @@ impl Fs {
         let dir = self.dir(parent)?;
         // Every name of the tree is UTF-8.
         let name = std::str::from_utf8(name).map_err(|_| not_found())?;
+        if matches!(dir, Dir::Root) && name != control::NAME {
+            self.touch();
+        }
         let node = self.child(&dir, name).await?;
         if let Node::File(item, stack, resource) = &node {
             self.fetch_ahead(item, stack, resource).await?;
@@ -165,7 +168,13 @@ impl Fs {
         let mut following = None;
         if let (Some(pages), None) = (self.pages.get(), file.proven_size()) {
             let (pages, file) = (Arc::clone(pages), Arc::clone(&file));
-            let follow = async move { file.follow(move |offset, text| pages.store(ino, offset, &text)).await };
+            let served = Arc::clone(&self.control.served);
+            let push = move |offset, text: Bytes| {
+                let stored = pages.store(ino, offset, &text);
+                served.pushed_bytes.fetch_add(if stored { text.len() as u64 } else { 0 }, Ordering::Relaxed);
+                stored
+            };
+            let follow = async move { file.follow(push).await };
             following = Some(tokio::spawn(follow));
         }
         let attr = self.attr_of(ino, node).await;
@@ -185,8 +194,10 @@ impl Fs {
 
     pub async fn open(&self, ino: Ino) -> Result<Opened> {
         let node = self.node(ino)?;
-        let Node::File(item, stack, resource) = &*node else {
-            return Err(Error::new(Kind::IsADirectory, "not a file"));
+        let (item, stack, resource) = match &*node {
+            Node::File(item, stack, resource) => (item, stack, resource),
+            Node::Control(file) => return Ok(self.control_open(*file)),
+            _ => return Err(Error::new(Kind::IsADirectory, "not a file")),
         };
         let file = self.log_file(item);
         let keep_cache = file.proven_size().is_some();
@@ -201,14 +212,19 @@ impl Fs {
         self.watch_listing(&file, stack, resource, opened)?;
         let place = (Arc::clone(stack), Arc::clone(resource));
         let handle = self.files.open(OpenFile { file, place, last: AtomicU64::new(0) });
-        Ok(Opened { handle, keep_cache })
+        self.control.served.opens.fetch_add(1, Ordering::Relaxed);
+        Ok(Opened { handle, keep_cache, direct: false })
     }
 
     /// What is returned beside the text is dropped when the reader has it.
     pub async fn read(&self, handle: u64, offset: u64, len: usize) -> Result<(Bytes, Option<Told>)> {
+        if let Some(text) = self.control.read(handle, offset, len) {
+            return Ok((text?, None));
+        }
         let open = self.files.get(handle)?;
         let result = open.file.read_at(offset, len).await;
         let text = self.watch_listing(&open.file, &open.place.0, &open.place.1, result)?;
+        self.control.served.read(text.len());
         let end = offset + text.len() as u64;
         let before = open.last.swap(end, Ordering::Relaxed);
         // The kernel's own read-ahead asks a little out of order.
@@ -221,6 +237,9 @@ impl Fs {
     }
 
     pub fn release(&self, handle: u64) {
+        if self.control.release(handle) {
+            return;
+        }
         self.activity.touch();
         self.files.close(handle);
     }
@@ -238,8 +257,7 @@ impl Fs {
     }
 
     pub fn statfs(&self) -> Totals {
-        let (files, bytes) = self.catalog.totals();
-        Totals { files, bytes }
+        self.catalog.totals()
     }
 
     /// How long nobody has asked for anything; zero while something is open.
@@ -253,8 +271,11 @@ impl Fs {
     }
 
     fn node(&self, ino: Ino) -> Result<Arc<Node>> {
-        self.activity.touch();
-        self.nodes.get(ino).ok_or_else(|| Error::new(Kind::Stale, "this inode is not known"))
+        let node = self.nodes.get(ino).ok_or_else(|| Error::new(Kind::Stale, "this inode is not known"))?;
+        if !node.is_to_watch() {
+            self.activity.touch();
+        }
+        Ok(node)
     }
 
     fn dir(&self, ino: Ino) -> Result<Dir> {
@@ -268,6 +289,7 @@ impl Fs {
         match node {
             Node::Dir(Dir::Day(_, _, _, Day::Dated(date))) => Ok(self.look.dir(ino, Some(date.start()))),
             Node::Dir(_) => Ok(self.look.dir(ino, None)),
+            Node::Control(file) => Ok(self.control_attr(ino, *file)),
             Node::Link(_, _, target, item) => Ok(self.look.link(ino, target, item.as_ref())),
             Node::File(item, stack, resource) => {
                 let (version, listed) = (Version::of(item), listed(item));
@@ -283,8 +305,7 @@ impl Fs {
                 let size = self.watch_listing(&file, stack, resource, size)?;
                 self.sizes.learn(version, &size);
                 if let Size::Unreadable(e) = &size {
-                    // Told here, as the kernel may refuse the open for the mode alone.
-                    self.report.failure(e);
+                    self.report.unreadable(e);
                 }
                 Ok(self.look.file(ino, item, &size))
             }
@@ -295,24 +316,22 @@ impl Fs {
     async fn fetch_ahead(&self, item: &Item, stack: &Arc<str>, resource: &Arc<str>) -> Result<()> {
         let tree = self.catalog.tree(stack, resource).await?;
         let place = (Arc::clone(stack), Arc::clone(resource));
-        let ahead = {
-            let mut walks = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
-            walks.entry(place).or_default().step(item.place(), tree.len())
-        };
+        let ahead = self.walk(&place, |walk| walk.step(item.place(), tree.len()));
         for next in ahead.filter_map(|place| tree.item(place)) {
             if self.sizes.get(Version::of(&next)).is_some() {
                 continue;
             }
             let file = self.log_file(&next);
+            self.walk(&place, |walk| walk.fetched(next.place()));
             // A failure is found again, and told, by whoever asks for this file.
             tokio::spawn(async move { file.size().await.map(drop) });
         }
         Ok(())
     }
 
-    /// Files that were fetched ahead and that nobody asked for.
-    pub fn wasted(&self) -> u64 {
-        self.walks.lock().unwrap_or_else(PoisonError::into_inner).values().map(Walk::wasted).sum()
+    fn walk<T>(&self, place: &Place, step: impl FnOnce(&mut Walk) -> T) -> T {
+        let mut walks = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
+        step(walks.entry(place.clone()).or_default())
     }
 
     /// A listing that showed an object which is gone or replaced is out of date, and so is what is known of the object.

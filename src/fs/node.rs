@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
+use super::control;
 use super::folder::Shown;
 use crate::catalog::names::Day;
 use crate::catalog::{Item, ItemRef};
@@ -19,12 +20,18 @@ pub struct Ino(pub u64);
 
 impl Ino {
     pub const ROOT: Ino = Ino(1);
+    /// The control folder; its files have the numbers behind it.
+    pub const CONTROL: Ino = Ino(2);
+    /// Numbers below it are not made from names.
+    const FIRST: u64 = 16;
 }
 
 /// Which folder of the tree.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Dir {
     Root,
+    /// See [`control`].
+    Control,
     Stack(Arc<str>),
     Resource(Arc<str>, Arc<str>),
     Container(Arc<str>, Arc<str>, Arc<str>),
@@ -38,6 +45,8 @@ pub enum Node {
     File(Item, Arc<str>, Arc<str>),
     /// A symbolic link: its folder, its name, its target, and the file it stands for.
     Link(Dir, Box<str>, Box<str>, Option<Item>),
+    /// A file of the control folder.
+    Control(control::File),
 }
 
 impl Node {
@@ -48,10 +57,17 @@ impl Node {
         }
     }
 
+    /// Who watches the mount does not use it; nor is the root any use, without what is in it.
+    pub fn is_to_watch(&self) -> bool {
+        matches!(self, Node::Dir(Dir::Root | Dir::Control) | Node::Control(_))
+    }
+
     /// The number this node has in every mount of `bucket`, if no other node has it already.
     pub fn number(&self, bucket: &str) -> Ino {
         match self {
             Node::Dir(Dir::Root) => Ino::ROOT,
+            Node::Dir(Dir::Control) => Ino::CONTROL,
+            Node::Control(file) => file.ino(),
             Node::File(item, ..) => file_number(bucket, &item.view(), &mut String::new()),
             Node::Link(dir, name, ..) => link_number(bucket, dir, name),
             Node::Dir(dir) => {
@@ -91,15 +107,15 @@ fn number(parts: &[&str]) -> Ino {
     let digest: [u8; 32] = hash.finalize().into();
     let mut first = [0; 8];
     first.copy_from_slice(&digest[..8]);
-    // 0 is no inode, 1 the root; the top bit stays clear for programs that take inode numbers for signed.
-    Ino((u64::from_le_bytes(first) >> 1).max(2))
+    // 0 is no inode, 1 the root, and so on; the top bit stays clear for programs that take inode numbers for signed.
+    Ino((u64::from_le_bytes(first) >> 1).max(Ino::FIRST))
 }
 
 impl Dir {
     /// Its path but for the day.
     fn parts<'a>(&'a self, parts: &mut Vec<&'a str>) {
         match self {
-            Dir::Root => {}
+            Dir::Root | Dir::Control => {}
             Dir::Stack(stack) => parts.push(stack),
             Dir::Resource(stack, resource) => parts.extend([&**stack, &**resource]),
             Dir::Container(stack, resource, container) | Dir::Day(stack, resource, container, _) => {
@@ -117,7 +133,7 @@ impl Dir {
 
     pub fn parent(&self) -> Dir {
         match self.clone() {
-            Dir::Root | Dir::Stack(_) => Dir::Root,
+            Dir::Root | Dir::Control | Dir::Stack(_) => Dir::Root,
             Dir::Resource(stack, _) => Dir::Stack(stack),
             Dir::Container(stack, resource, _) => Dir::Resource(stack, resource),
             Dir::Day(stack, resource, container, _) => Dir::Container(stack, resource, container),
@@ -150,6 +166,10 @@ impl Nodes {
         Nodes { bucket: bucket.into(), table: Mutex::new(HashMap::from([(Ino::ROOT, root)])) }
     }
 
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     pub fn get(&self, ino: Ino) -> Option<Arc<Node>> {
         self.lock().get(&ino).map(|known| Arc::clone(&known.node))
     }
@@ -173,7 +193,7 @@ impl Nodes {
                     }
                     return ino;
                 }
-                Entry::Occupied(_) => ino = Ino((ino.0 + 1).max(2)),
+                Entry::Occupied(_) => ino = Ino((ino.0 + 1).max(Ino::FIRST)),
             }
         }
     }
@@ -252,6 +272,13 @@ mod tests {
         let one = Node::Dir(Dir::Resource("a".into(), "bc".into()));
         let two = Node::Dir(Dir::Resource("ab".into(), "c".into()));
         assert_ne!(one.number("b"), two.number("b"));
+    }
+
+    #[test]
+    fn the_control_folder_has_numbers_that_no_name_can_have() {
+        let files = control::File::ALL.map(|file| Node::Control(file).number("b").0);
+        assert_eq!((Node::Dir(Dir::Control).number("b"), files), (Ino::CONTROL, [3, 4, 5]));
+        assert!(files.iter().all(|n| *n < Ino::FIRST));
     }
 
     #[test]

@@ -16,17 +16,20 @@ pub struct Walk {
     next: usize,
     window: usize,
     /// First place not fetched ahead yet.
-    ahead: usize,
+    until: usize,
     /// Bound of the window; halved by waste, doubled by a whole window well spent.
     most: usize,
     spent: usize,
-    /// Files fetched ahead that nobody asked for.
+    /// Places that were fetched ahead, and not asked for so far.
+    fetched: Vec<usize>,
+    ahead: u64,
+    /// Of those fetched ahead, how many nobody asked for.
     wasted: u64,
 }
 
 impl Default for Walk {
     fn default() -> Self {
-        Walk { next: usize::MAX, window: 0, ahead: 0, most: MOST, spent: 0, wasted: 0 }
+        Walk { next: usize::MAX, window: 0, until: 0, most: MOST, spent: 0, fetched: Vec::new(), ahead: 0, wasted: 0 }
     }
 }
 
@@ -43,26 +46,36 @@ impl Walk {
                 (self.spent, self.most) = (0, (self.most * 2).min(MOST));
             }
         } else {
-            let unused = self.ahead.saturating_sub(self.next);
-            if self.window > 0 && unused > 0 {
-                self.wasted += unused as u64;
+            if self.window > 0 && self.until > self.next {
                 self.most = (self.most / 2).max(2);
             }
             (self.window, self.spent) = (0, 0);
             self.next = place + 1;
-            self.ahead = place + 1;
+            self.until = place + 1;
+            self.wasted += std::mem::take(&mut self.fetched).len() as u64;
         }
-        let from = self.ahead.max(place + 1);
+        let next = self.next;
+        self.fetched.retain(|ahead| *ahead >= next);
+        let from = self.until.max(place + 1);
         let to = (place + 1 + self.window).min(len);
         if from >= to {
             return 0..0;
         }
-        self.ahead = to;
+        self.until = to;
         from..to
     }
 
-    pub fn wasted(&self) -> u64 {
-        self.wasted
+    /// A place that [`Walk::step`] gave was fetched: not all need be.
+    pub fn fetched(&mut self, place: usize) {
+        self.ahead += 1;
+        if place >= self.next {
+            self.fetched.push(place);
+        }
+    }
+
+    /// How many were fetched ahead, and how many of them turned out to be for nothing.
+    pub fn totals(&self) -> (u64, u64) {
+        (self.ahead, self.wasted)
     }
 }
 
@@ -78,11 +91,12 @@ mod tests {
             let ahead = walk.step(place, 1000);
             assert!(ahead.is_empty() || ahead.start > place);
             assert!(ahead.len() <= MOST);
+            ahead.clone().for_each(|place| walk.fetched(place));
             fetched.extend(ahead);
         }
         // The first two steps find out that it is a walk.
         assert_eq!(fetched, (12..1000).collect::<Vec<_>>());
-        assert_eq!(walk.wasted(), 0);
+        assert_eq!(walk.totals(), (988, 0));
     }
 
     #[test]
@@ -96,11 +110,21 @@ mod tests {
     #[test]
     fn waste_is_counted_and_backs_off() {
         let mut walk = Walk::default();
-        let mut run = |from: usize| (from..from + 8).map(|p| walk.step(p, 100_000).len()).sum::<usize>();
+        // Every other one is known already.
+        let mut step = |place: usize| {
+            let ahead = walk.step(place, 100_000);
+            ahead.clone().filter(|p| p % 2 == 0).for_each(|p| walk.fetched(p));
+            ahead.len()
+        };
+        let mut run = |from: usize| (from..from + 8).map(&mut step).sum::<usize>();
         let first = run(0);
         let later: Vec<usize> = (1..6).map(|n| run(n * 1000)).collect();
         assert!(first > 60 && later.windows(2).all(|w| w[1] <= w[0]), "{first} {later:?}");
         assert!(*later.last().unwrap() <= 10);
-        assert!(walk.wasted() > 60);
+        let asked_for = 6 * 6 / 2;
+        let all = (first + later.iter().sum::<usize>()) as u64 / 2;
+        // The last ones may still be asked for.
+        walk.step(50_000, 100_000);
+        assert_eq!(walk.totals(), (all, all - asked_for));
     }
 }

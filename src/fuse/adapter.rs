@@ -19,7 +19,7 @@ use fuser::{
 use tokio::runtime::Handle;
 
 use crate::error::{Error, Result};
-use crate::fs::{Attr, Fs, Ino, NAMES, NodeKind};
+use crate::fs::{Attr, Fs, Ino, NodeKind};
 
 pub struct Adapter {
     fs: Arc<Fs>,
@@ -81,10 +81,7 @@ impl Filesystem for Adapter {
         let name = name.as_bytes().to_vec();
         let work = async move { fs.lookup(Ino(parent.0), &name).await };
         self.answer(work, |result| match result {
-            Ok(attr) => {
-                let name = if attr.kind == NodeKind::Dir { attr.ttl } else { NAMES };
-                reply.entry_with_ttls(&attr.ttl, &name, &file_attr(&attr), Generation(0));
-            }
+            Ok(attr) => reply.entry_with_ttls(&attr.ttl, &attr.name_ttl, &file_attr(&attr), Generation(0)),
             Err(errno) => reply.error(errno),
         });
     }
@@ -112,7 +109,9 @@ impl Filesystem for Adapter {
         let fs = Arc::clone(&self.fs);
         self.spawn(async move { fs.open(Ino(ino.0)).await }, |result| match result {
             Ok(opened) => {
-                let flags = if opened.keep_cache { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
+                let mut flags = FopenFlags::empty();
+                flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
+                flags.set(FopenFlags::FOPEN_DIRECT_IO, opened.direct);
                 reply.opened(FileHandle(opened.handle), flags);
             }
             Err(errno) => reply.error(errno),

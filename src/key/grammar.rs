@@ -17,6 +17,14 @@ pub fn is_safe_component(name: &str) -> bool {
     !matches!(name, "" | "." | "..") && name.len() <= MAX_NAME && !name.contains(is_hostile)
 }
 
+/// Each mount has a folder of its own by this name (`fs::control`), so no stack can have it.
+pub const RESERVED: &str = ".logarchivefs";
+
+/// Whether a component can be a stack.
+pub fn is_stack(name: &str) -> bool {
+    is_safe_component(name) && name != RESERVED
+}
+
 fn is_hostile(c: char) -> bool {
     c == '/'
         || c.is_control()

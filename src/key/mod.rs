@@ -14,7 +14,7 @@
 mod grammar;
 mod time;
 
-pub use grammar::{MAX_NAME, is_safe_component};
+pub use grammar::{MAX_NAME, RESERVED, is_safe_component, is_stack};
 pub use time::{Date, Time};
 
 use std::fmt;
@@ -130,6 +130,8 @@ pub enum NotALog {
     HostileComponent,
     /// Not `<stack>/shareable/<schema>/<key sum>/<type>-<id>/[service-<id>/]<file>`: another file, a folder marker.
     Shape,
+    /// The stack has the name of the mount's own folder, [`RESERVED`].
+    Reserved,
     Schema,
     KeySum,
     Resource,
@@ -146,6 +148,7 @@ impl NotALog {
             NotALog::NotUtf8 => "not UTF-8",
             NotALog::HostileComponent => "a component is empty, `.`, `..` or holds control characters",
             NotALog::Shape => "not the path of a log archive",
+            NotALog::Reserved => "the stack's name is that of the mount's control folder",
             NotALog::Schema => "unknown schema (neither v2 nor v3)",
             NotALog::KeySum => "the key sum is not 64 hex digits",
             NotALog::Resource => "the resource is not <type>-<id>",
@@ -183,6 +186,9 @@ impl LogKey {
         let (seventh, eighth) = (parts.next(), parts.next());
         if shareable != "shareable" || seventh == Some("") || eighth.is_some() {
             return Err(NotALog::Shape);
+        }
+        if !is_stack(stack) {
+            return Err(NotALog::Reserved);
         }
         let schema = match schema {
             "v2" => Schema::V2,

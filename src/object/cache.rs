@@ -37,6 +37,7 @@ const OVERHEAD: usize = 160;
 
 pub struct Cache {
     map: Mutex<Lru>,
+    memory: usize,
     /// What the map may hold, before reservations.
     limit: usize,
     reserved: AtomicUsize,
@@ -47,6 +48,8 @@ pub struct Cache {
     hits: AtomicU64,
     misses: AtomicU64,
     evictions: AtomicU64,
+    /// The most that was ever in use.
+    peak: AtomicUsize,
 }
 
 struct Lru {
@@ -61,7 +64,10 @@ pub struct CacheStats {
     pub misses: u64,
     pub evictions: u64,
     pub bytes: usize,
-    pub reserved: usize,
+    /// The whole budget; what of it is cached, reserved, in flight or at work; the most that ever was.
+    pub memory: usize,
+    pub used: usize,
+    pub peak: usize,
 }
 
 impl Cache {
@@ -70,6 +76,7 @@ impl Cache {
         let share_kib = u32::try_from(memory / 8 / 1024).unwrap_or(MOST_KIB).clamp(1, MOST_KIB);
         Arc::new(Cache {
             map: Mutex::new(Lru { entries: LruCache::unbounded(), bytes: 0 }),
+            memory,
             limit: memory - memory / 4,
             reserved: AtomicUsize::new(0),
             flight: Arc::new(Semaphore::new(share_kib as usize)),
@@ -78,6 +85,7 @@ impl Cache {
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
+            peak: AtomicUsize::new(0),
         })
     }
 
@@ -113,6 +121,7 @@ impl Cache {
                 map.bytes -= old.len() + OVERHEAD;
                 dropped.push(old);
             }
+            self.used(&map);
         }
         // Freed outside the lock.
         self.evictions.fetch_add(dropped.len() as u64, Ordering::Relaxed);
@@ -155,6 +164,7 @@ impl Cache {
             let Some((_, old)) = map.entries.pop_lru() else { break };
             map.bytes -= old.len() + OVERHEAD;
         }
+        self.used(&map);
     }
 
     pub fn release(&self, bytes: usize) {
@@ -174,18 +184,33 @@ impl Cache {
     async fn permit(&self, share: &Arc<Semaphore>, bytes: u64) -> OwnedSemaphorePermit {
         let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).clamp(1, self.share_kib);
         match Arc::clone(share).acquire_many_owned(kib).await {
-            Ok(permit) => permit,
+            Ok(permit) => {
+                self.used(&self.lock());
+                permit
+            }
             Err(_) => unreachable!("these semaphores are never closed"),
         }
     }
 
+    /// What of the budget is in use now.
+    fn used(&self, map: &Lru) -> usize {
+        let taken = |share: &Semaphore| (self.share_kib as usize).saturating_sub(share.available_permits()) << 10;
+        let used = map.bytes + self.reserved() + taken(&self.flight) + taken(&self.work);
+        self.peak.fetch_max(used, Ordering::Relaxed);
+        used
+    }
+
     pub fn stats(&self) -> CacheStats {
+        let map = self.lock();
+        let used = self.used(&map);
         CacheStats {
             hits: self.hits.load(Ordering::Relaxed),
             misses: self.misses.load(Ordering::Relaxed),
             evictions: self.evictions.load(Ordering::Relaxed),
-            bytes: self.lock().bytes,
-            reserved: self.reserved(),
+            bytes: map.bytes,
+            memory: self.memory,
+            used,
+            peak: self.peak.load(Ordering::Relaxed),
         }
     }
 }
@@ -243,6 +268,7 @@ mod tests {
         let all = cache.flight(u64::MAX).await;
         assert!(futures::FutureExt::now_or_never(cache.flight(1)).is_none());
         drop(all);
+        assert_eq!((cache.stats().used, cache.stats().peak), (0, 8 << 20));
         assert!(futures::FutureExt::now_or_never(cache.flight(1)).is_some());
     }
 }

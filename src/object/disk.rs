@@ -3,6 +3,7 @@
 //! Invariant: what waits to be written is bounded; ciphertext beyond that is left out. Files are read and written on
 //! threads that may block, and a disk that hangs is done without.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,14 +27,43 @@ pub struct Disk {
     hung: Mutex<Option<Instant>>,
     /// Bytes that wait.
     waiting: watch::Sender<usize>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// How the folder serves; see [`Folder::usage`].
+#[derive(Clone, Copy, Debug)]
+pub struct DiskStats {
+    pub limit: u64,
+    pub used: u64,
+    /// Reads that found what they looked for, and those that did not.
+    pub hits: u64,
+    pub misses: u64,
 }
 
 impl Disk {
     pub fn new(folder: Folder) -> Arc<Disk> {
-        Arc::new(Disk { folder: Arc::new(folder), hung: Mutex::default(), waiting: watch::Sender::new(0) })
+        let (hung, hits, misses) = Default::default();
+        Arc::new(Disk { folder: Arc::new(folder), hung, waiting: watch::Sender::new(0), hits, misses })
+    }
+
+    pub fn stats(&self) -> DiskStats {
+        let (limit, used) = self.folder.usage();
+        DiskStats { limit, used, hits: self.hits.load(Relaxed), misses: self.misses.load(Relaxed) }
     }
 
     pub async fn read<T, F>(&self, look: F) -> Option<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Folder) -> Option<T> + Send + 'static,
+    {
+        let found = self.look(look).await;
+        let counter = if found.is_some() { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Relaxed);
+        found
+    }
+
+    async fn look<T, F>(&self, look: F) -> Option<T>
     where
         T: Send + 'static,
         F: FnOnce(&Folder) -> Option<T> + Send + 'static,

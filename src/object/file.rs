@@ -66,6 +66,19 @@ pub enum Auth {
     Failed,
 }
 
+impl Auth {
+    pub const ALL: [Auth; 4] = [Auth::Unproven, Auth::Proven, Auth::Unauthenticated, Auth::Failed];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Auth::Unproven => "unproven",
+            Auth::Proven => "proven",
+            Auth::Unauthenticated => "unauthenticated",
+            Auth::Failed => "failed",
+        }
+    }
+}
+
 impl LogFile {
     pub(super) fn new(shared: Arc<Shared>, object: Listed) -> Arc<Self> {
         let (head, archived, scan, recalled, handles, opening, end_told, followed) = Default::default();

@@ -40,9 +40,11 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use crate::store::Counts as Requests;
 use bytes::Bytes;
 use cache::Cache;
 use cpu::Cpu;
+pub use disk::DiskStats;
 pub use file::{Auth, LogFile, Size, Told};
 pub use sequence::Sequence;
 pub use sweep::{Held, Stored, Swept, Text};
@@ -229,6 +231,26 @@ impl Objects {
         if let Some(&cut) = idle.get(idle.len() / 8) {
             table.retain(|_, k| Arc::strong_count(&k.file) > 1 || k.used > cut);
         }
+    }
+
+    /// How many of the remembered files are known to be what.
+    pub fn by_auth(&self) -> [(Auth, u64); 4] {
+        let mut all = Auth::ALL.map(|auth| (auth, 0));
+        for kept in self.table.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            let auth = kept.file.auth();
+            all.iter_mut().filter(|(which, _)| *which == auth).for_each(|(_, count)| *count += 1);
+        }
+        all
+    }
+
+    /// What was asked of the store so far, for listings too.
+    pub fn requests(&self) -> Requests {
+        self.shared.store.counts()
+    }
+
+    /// How the cache folder serves, if there is one.
+    pub fn disk_stats(&self) -> Option<DiskStats> {
+        self.shared.disk.as_ref().map(|disk| disk.stats())
     }
 
     /// Files remembered, for the status and tests.

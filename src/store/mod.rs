@@ -59,6 +59,11 @@ pub trait Store: Send + Sync {
     /// The bucket's name, or the folder's path: what inode numbers and the xattr `bucket` are made from.
     fn bucket(&self) -> &str;
 
+    /// What was asked of it so far, as far as a [`Count`] among its layers knows.
+    fn counts(&self) -> Counts {
+        Counts::default()
+    }
+
     /// One page of a listing, in byte order of the keys. Use [`Pages`] to walk a whole one.
     async fn list(&self, req: &ListRequest) -> Result<Page>;
 
@@ -83,6 +88,9 @@ impl<S: Store + ?Sized> Store for Arc<S> {
     }
     fn bucket(&self) -> &str {
         (**self).bucket()
+    }
+    fn counts(&self) -> Counts {
+        (**self).counts()
     }
     async fn list(&self, req: &ListRequest) -> Result<Page> {
         (**self).list(req).await

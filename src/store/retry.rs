@@ -6,6 +6,7 @@
 //! attempt that brought bytes does not count against the ten, the deadline bounds those.
 
 use std::future::ready;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::bucket::Bucket;
 use super::queue::Queues;
-use super::{GetRequest, ListRequest, Object, Page, Part, Store};
+use super::{Counts, GetRequest, ListRequest, Object, Page, Part, Store};
 use crate::err;
 use crate::error::{Error, Kind, Result};
 
@@ -32,12 +33,19 @@ pub struct Retry<S> {
     deadline: Duration,
     bucket: Mutex<Bucket>,
     queues: Queues,
+    retries: AtomicU64,
 }
 
 impl<S> Retry<S> {
     /// `deadline` holds for each call, all attempts and waits included; 30 s is usual. Needs a tokio runtime with time.
     pub fn new(inner: S, deadline: Duration) -> Self {
-        Retry { inner, deadline, bucket: Mutex::new(Bucket::full()), queues: Queues::default() }
+        Retry {
+            inner,
+            deadline,
+            bucket: Mutex::new(Bucket::full()),
+            queues: Queues::default(),
+            retries: AtomicU64::new(0),
+        }
     }
 
     pub fn inner(&self) -> &S {
@@ -119,7 +127,10 @@ impl Attempts {
             sleep(retry.pause(n, until)).await;
         };
         match timeout_at(until, wait).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                retry.retries.fetch_add(1, Relaxed);
+                Ok(())
+            }
             Err(_) => Err(self.too_late()),
         }
     }
@@ -141,6 +152,11 @@ impl<S: Store> Store for Retry<S> {
 
     fn bucket(&self) -> &str {
         self.inner.bucket()
+    }
+
+    fn counts(&self) -> Counts {
+        let inner = self.inner.counts();
+        Counts { retries: inner.retries + self.retries.load(Relaxed), ..inner }
     }
 
     async fn list(&self, req: &ListRequest) -> Result<Page> {

@@ -50,6 +50,11 @@ fn exercise(mount: &Mount) {
     mount.signal(libc::SIGHUP);
     mount.signal(libc::SIGUSR1);
     mount.out("find . | wc -l");
+    for (name, tells) in [("status.json", "fetched_bytes"), ("metrics", "keys"), ("errors.jsonl", "ENOKEY")] {
+        let text = fs::read(mount.path(".logarchivefs").join(name)).unwrap();
+        assert!(String::from_utf8_lossy(&text).contains(tells), "{name} tells too little for a test");
+        hides(name, &text);
+    }
 }
 
 #[test]

@@ -130,7 +130,7 @@ fn mount8_and_fstab() {
     fs::create_dir(&at).unwrap();
     let at = at.to_str().unwrap();
     let options = format!(
-        "rw,_netdev,x-systemd.automount,key_file={},endpoint_url={},region={REGION},file_mode=0440",
+        "rw,_netdev,x-systemd.automount,key_file={},endpoint_url={},region={REGION},file_mode=0440,show_control",
         keys.display(),
         server.endpoint()
     );
@@ -146,6 +146,8 @@ fn mount8_and_fstab() {
         assert_eq!(fs::read(&file).unwrap(), archive::text(1, 100));
         let output = run(Command::new("stat").args(["-c", "%a"]).arg(&file));
         assert_eq!(output.stdout, b"440\n");
+        let names: Vec<_> = fs::read_dir(at).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(names.contains(&".logarchivefs".into()), "{names:?}");
         let (options, _, _) = mountinfo(Path::new(at)).unwrap();
         assert!(options.starts_with("ro,"), "`rw` changes nothing: {options}");
         assert!(run(Command::new("umount").arg(at)).status.success());

@@ -137,7 +137,20 @@ async fn a_body_that_breaks_off_goes_on_where_it_stopped() {
         place = start;
     }
     // Nothing was fetched twice.
-    assert_eq!(store.inner().counts().bytes, 289_000);
+    let counts = store.counts();
+    assert_eq!((counts.bytes, counts.gets, counts.failed, counts.retries), (289_000, 3, 2, 2));
+}
+
+#[tokio::test]
+async fn what_came_before_a_deadline_is_counted() {
+    let server = Server::start();
+    server.put("k", &[], pattern(300_000));
+    server.set_hook(|_| Some(Reply::Stall(70_000)));
+    let store = Count::new(open(&server).await);
+    let (request, mut part) = (get("k", ByteRange::Span(0..300_000)), Part::new());
+    tokio::time::timeout(Duration::from_secs(4), store.fetch(&request, &mut part)).await.unwrap_err();
+    let counts = store.counts();
+    assert!(part.have() > 0 && counts.bytes == part.have() as u64 && counts.failed == 1, "{counts:?}");
 }
 
 #[tokio::test]

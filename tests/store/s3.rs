@@ -220,7 +220,7 @@ async fn a_dead_endpoint_is_a_storage_error_within_the_deadline() {
     assert!(matches!(e.kind(), Kind::Storage | Kind::Timeout), "{e}");
     assert!(e.to_string().contains("efused"), "{e}");
     assert!(start.elapsed() < Duration::from_secs(5));
-    let counts = store.inner().counts();
+    let counts = store.counts();
     assert!((2..=10).contains(&counts.checks) && counts.failed >= counts.checks - 1, "{counts:?}");
 }
 
@@ -234,7 +234,11 @@ async fn requests_are_counted_and_may_be_slow() {
     store.get(&get("k", ByteRange::Suffix(64))).await.unwrap();
     store.get(&get("absent", ByteRange::Suffix(64))).await.unwrap_err();
     let counts = store.counts();
-    assert_eq!((counts.lists, counts.gets, counts.failed, counts.bytes), (1, 2, 1, 64));
+    assert_eq!((counts.lists, counts.heads, counts.gets, counts.failed, counts.bytes), (1, 2, 0, 1, 64));
+    // One that is given up has failed.
+    assert!(futures::FutureExt::now_or_never(store.get(&get("k", ByteRange::Span(0..10)))).is_none());
+    let counts = store.counts();
+    assert_eq!((counts.heads, counts.gets, counts.failed, counts.bytes), (2, 1, 2, 64));
     let seen = server.requests();
     assert_eq!((seen.iter().filter(|s| s.is_list()).count(), seen.iter().filter(|s| s.is_get()).count()), (1, 2));
 }
