@@ -19,10 +19,11 @@ use time::format_description::well_known::Rfc3339;
 use crate::err;
 use crate::error::{Kind, Result};
 
-/// The SDK's own lines are errors only, unless asked for: at its lower levels it would log request headers.
+/// The SDK's own lines are errors only, unless asked for: at its lower levels it would log request headers. What it says of
+/// errors that ours have taken the place of is left out.
 const LEVELS: [&str; 3] = [
-    "warn,aws=error,fuser=error",
-    "info,aws=warn,fuser=warn,tracing=warn",
+    "warn,aws=error,fuser=error,aws_smithy_runtime_api::client::interceptors=off",
+    "info,aws=warn,fuser=warn,tracing=warn,aws_smithy_runtime_api::client::interceptors=off",
     "debug,aws=info,hyper=info,rustls=info,h2=info",
 ];
 

@@ -204,7 +204,7 @@ async fn all(download: Arc<Download>, paths: &[String], committer: tokio::task::
         None => {
             let code = tally.exit_code();
             if code == exit::NO_MATCH && tally.counts().failed == 0 {
-                eprintln!("logarchivefs: no log of the archive is selected");
+                eprintln!("logarchivefs: nothing matched: no log is selected");
             }
             Ok(code)
         }
