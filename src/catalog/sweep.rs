@@ -72,7 +72,7 @@ pub async fn sweep(
         list(&mut tasks, at, sweep.pages(store, at));
     }
     while let Some(done) = tasks.join_next().await {
-        let (at, pages, page) = done.map_err(|e| err!(Kind::Internal, "listing failed: {e}"))?;
+        let (at, pages, page) = done.map_err(|_| err!(Kind::Internal, "a listing's task panicked"))?;
         let Some(page) = page? else {
             sweep.open -= 1;
             continue;

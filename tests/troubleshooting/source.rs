@@ -9,7 +9,9 @@ use regex::Regex;
 /// Not in the document, as nobody has to act on them or they cannot be had from outside; each with its reason.
 #[rustfmt::skip]
 #[rustfmt::skip]
-const NOT_THERE: [(&str, &str); 52] = [
+#[rustfmt::skip]
+#[rustfmt::skip]
+const NOT_THERE: [(&str, &str); 53] = [
     ("the listing is not in order", "takes a listing so long that it is cut into ranges: tests/catalog.rs"),
     ("core dumps could not be turned off: {}", "takes a kernel that refuses"),
     ("this kernel cannot look up names of one folder in parallel", "takes an old kernel"),
@@ -60,7 +62,8 @@ const NOT_THERE: [(&str, &str); 52] = [
     ("cannot read the answer from S3: {}", "such answers have a status, which is told"),
     ("the AWS credentials took too long ({text}): {CREDENTIALS}", "a request has less time than the SDK gives credentials"),
     ("an object key has 1 to {LONGEST_KEY} bytes, not {}", "S3 has no others"),
-    ("writing files failed: {e}", "a bug"),
+    ("a bug: panicked at {at}", "a bug"),
+    ("a bug: panicked", "a bug"),
     ("{shown}: cannot lock this folder: {e}", "takes a file system without locks"),
 ];
 

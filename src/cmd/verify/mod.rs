@@ -170,7 +170,7 @@ impl Run {
                     drop(permit);
                     checked
                 });
-                task.await.map_err(|e| err!(Kind::Internal, "a check failed: {e}"))
+                task.await.map_err(|_| err!(Kind::Internal, "a check panicked"))
             }
         };
         selected.try_flatten().map(check).buffered(WINDOW).boxed()
