@@ -26,8 +26,8 @@ pub struct StoreArgs {
     #[arg(long)]
     pub allow_http: bool,
 
-    /// Have S3 refuse every request if the bucket is not this AWS account's [default: any account's]
-    #[arg(long, value_name = "ACCOUNT", value_parser = account)]
+    /// The AWS account that the bucket must belong to: S3 refuses all requests otherwise [default: any]
+    #[arg(long, value_name = "ID", value_parser = account)]
     pub expected_bucket_owner: Option<String>,
 
     /// Give up on one request to the store, retries included, after this time
