@@ -1,5 +1,6 @@
 //! `docs/TROUBLESHOOTING.md`, whose headings are the messages: each is one that the real program or a tool on a real mount
-//! really says, each that is said here is in it, and so is what else the source can say, but for what is listed below.
+//! really says, each that is said here is in it, and so is what else the source can say, but for what `source` excuses. Needs
+//! root. `LOGARCHIVEFS_MESSAGES=FILE` writes down all that was said.
 
 mod common;
 

@@ -8,9 +8,6 @@ use regex::Regex;
 
 /// Not in the document, as nobody has to act on them or they cannot be had from outside; each with its reason.
 #[rustfmt::skip]
-#[rustfmt::skip]
-#[rustfmt::skip]
-#[rustfmt::skip]
 const NOT_THERE: [(&str, &str); 53] = [
     ("the listing is not in order", "takes a listing so long that it is cut into ranges: tests/catalog.rs"),
     ("core dumps could not be turned off: {}", "takes a kernel that refuses"),
