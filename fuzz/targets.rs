@@ -24,11 +24,15 @@ use logarchivefs::store::{
 
 use crate::gunzip_support::drive;
 
+#[path = "cache.rs"]
+mod cachefiles;
+pub use cachefiles::{cache, cache_seeds};
+
 pub type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub const ALL: [(&str, Target); 5] =
-    [("key", key), ("envelope", envelope), ("gunzip", gunzip), ("copy", copy), ("listing", listing)];
+pub const ALL: [(&str, Target); 6] =
+    [("key", key), ("envelope", envelope), ("gunzip", gunzip), ("copy", copy), ("listing", listing), ("cache", cache)];
 
 /// An object's key: what it parses to is written as a key that parses to the same, and can be shown as a path.
 pub fn key(data: &[u8]) {

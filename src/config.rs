@@ -71,9 +71,13 @@ pub async fn store(bucket: &str, args: &StoreArgs, selection: &Selection) -> Res
             Arc::new(Retry::new(requests, args.request_deadline))
         }
     };
-    store.check().await.map_err(|e| match e.kind() {
+    store.check().await.map_err(|e| match (e.kind(), &args.expected_bucket_owner) {
+        // S3 does not tell which of the two it is.
+        (Kind::AccessDenied, Some(owner)) => {
+            err!(Kind::Config, "{e}; or the bucket is not account {owner}'s (--expected-bucket-owner)")
+        }
         // At the start these are a matter of configuration, whatever they are later.
-        Kind::AccessDenied | Kind::NotFound => err!(Kind::Config, "{}: {e}", store.describe()),
+        (Kind::AccessDenied | Kind::NotFound, _) => err!(Kind::Config, "{e}"),
         _ => e.about(&store.describe()),
     })?;
     Ok(store)
@@ -86,6 +90,7 @@ pub fn s3(bucket: String, prefix: String, args: &StoreArgs) -> S3Options {
     options.endpoint_url = args.endpoint_url.clone();
     options.profile = args.profile.clone();
     options.allow_http = args.allow_http;
+    options.expected_bucket_owner = args.expected_bucket_owner.clone();
     // Half of what a call may take: a body that drips gets a second attempt.
     options.request_deadline = args.request_deadline / 2;
     options

@@ -1,11 +1,12 @@
 //! The log: to standard error, or to a file that only its owner can read; as text, as JSON lines, or as journald likes
 //! it. SIGUSR1 turns more of it on and off while the program runs.
 //!
-//! Invariant: a record is one line, whatever its message holds.
+//! Invariants: a record is one line, whatever its message holds; of a panic, the place is logged and nothing else.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::panic::Location;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,10 +20,11 @@ use time::format_description::well_known::Rfc3339;
 use crate::err;
 use crate::error::{Kind, Result};
 
-/// The SDK's own lines are errors only, unless asked for: at its lower levels it would log request headers.
+/// The SDK's own lines are errors only, unless asked for: at its lower levels it would log request headers. What it says of
+/// errors that ours have taken the place of is left out.
 const LEVELS: [&str; 3] = [
-    "warn,aws=error,fuser=error",
-    "info,aws=warn,fuser=warn,tracing=warn",
+    "warn,aws=error,fuser=error,aws_smithy_runtime_api::client::interceptors=off",
+    "info,aws=warn,fuser=warn,tracing=warn,aws_smithy_runtime_api::client::interceptors=off",
     "debug,aws=info,hyper=info,rustls=info,h2=info",
 ];
 
@@ -85,9 +87,19 @@ pub fn start(verbose: u8, format: Format, file: Option<&Path>) -> Result<()> {
     log::set_max_level(usual.filter());
     log::set_boxed_logger(Box::new(Switch { usual, more }))
         .map_err(|e| err!(Kind::Internal, "cannot start the log: {e}"))?;
+    std::panic::set_hook(Box::new(|panic| panicked(panic.location())));
     // Started once.
     USUAL.set(log::max_level()).ok();
     Ok(())
+}
+
+/// Where, and not the message: that may quote what was being worked on, keys and text included. For the same reason no error
+/// quotes the one that a panicked task ends with.
+fn panicked(at: Option<&Location<'_>>) {
+    match at {
+        Some(at) => log::error!("a bug: panicked at {at}"),
+        None => log::error!("a bug: panicked"),
+    }
 }
 
 /// Turns the debug log on, or off again.

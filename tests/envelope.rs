@@ -321,6 +321,44 @@ fn an_envelope_is_of_one_format_and_complete() {
     }
 }
 
+/// Whatever is done to any field that decides something, the object is refused, and never in favour of a weaker format.
+#[test]
+fn each_field_is_needed_once_and_as_it_is() {
+    for kind in SealAs::ALL {
+        let whole = sealed(kind, b"x").0;
+        let decides =
+            whole.iter().filter(|(name, _)| !["x-amz-matdesc", "x-amz-m", "x-amz-t"].contains(&name.as_str()));
+        let decides: Vec<_> = decides.filter(|(name, _)| !name.ends_with("content-length")).collect();
+        assert!(decides.len() >= 2, "{kind:?}: {whole:?}");
+        for (name, value) in decides {
+            // A CBC object need not name its cipher: no other could be meant.
+            let may_lack = kind == SealAs::V1 && name == "x-amz-cek-alg";
+            let with = |name: &str, value: &str| {
+                let mut metadata = whole.clone();
+                metadata.insert(name.to_owned(), value.to_owned());
+                metadata
+            };
+            let mut without = whole.clone();
+            without.remove(name);
+            let harmed = [
+                ("missing", without, may_lack),
+                ("empty", with(name, ""), false),
+                ("twice", with(&name.to_ascii_uppercase(), value), false),
+                ("too long", with(name, &value.repeat(9000)), false),
+                ("longer", with(name, &format!("{value}{value}")), false),
+                ("a list", with(name, &format!("{value},{value}")), false),
+                ("with a tail", with(name, &format!("{value}; DROP")), false),
+            ];
+            for (what, metadata, fine) in harmed {
+                let opened = open(&metadata);
+                assert_eq!(opened.is_ok(), fine, "{kind:?}, {name} {what}");
+                let kind_of = opened.err().map(|e| e.kind());
+                assert!(kind_of.is_none_or(|k| k.is_verdict()), "{kind:?}, {name} {what}: {kind_of:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn an_instruction_file_is_one_json_object_with_each_name_once() {
     let complete = |metadata: &Metadata, file: &str| {

@@ -109,6 +109,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
                 format!(r#"<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>{}"#, PAGE.replace("x]]>", "]]>&b;"));
             vec![PAGE.into(), end.into(), deep, entity.into(), b"<Error><Code>x</Code></Error>".into(), vec![]]
         }
+        "cache" => targets::cache_seeds(),
         _ => unreachable!("{target}"),
     };
     assert!(seeds.len() >= 5, "{target}: {} seeds", seeds.len());
@@ -222,6 +223,11 @@ fn sealed_copies() {
 #[test]
 fn listings() {
     fuzz("listing", 1_500);
+}
+
+#[test]
+fn cache_files() {
+    fuzz("cache", 400);
 }
 
 /// The generator finds what is there to be found: a target that fails for one in a few inputs.

@@ -72,12 +72,15 @@ pub async fn sweep(
         list(&mut tasks, at, sweep.pages(store, at));
     }
     while let Some(done) = tasks.join_next().await {
-        let (at, pages, page) = done.map_err(|e| err!(Kind::Internal, "listing failed: {e}"))?;
+        let (at, pages, page) = done.map_err(|_| err!(Kind::Internal, "a listing's task panicked"))?;
         let Some(page) = page? else {
             sweep.open -= 1;
             continue;
         };
-        let (len, more) = sweep.arrived(at, &page)?;
+        let (len, more) = sweep.arrived(at, &page).map_err(|e| {
+            let prefix = sweep.ranges.get(at).map_or("", |range| &range.prefix);
+            e.about(&format!("{}{prefix}", store.describe()))
+        })?;
         take(page.objects.get(..len).unwrap_or_default());
         drop(page);
         if !more {
@@ -118,12 +121,12 @@ impl Sweep {
         self.ordered &= keys().is_sorted();
         let bounded = range.after.is_some() || range.stop.is_some();
         if bounded && !self.ordered {
-            return Err(err!(Kind::Storage, "the listing of {:?} is not in order", range.prefix));
+            return Err(err!(Kind::Storage, "the listing is not in order"));
         }
         let below = |key: &[u8]| key.starts_with(range.prefix.as_bytes());
         let behind = |key: &[u8]| range.after.as_ref().is_none_or(|after| key > after.as_bytes());
         if !keys().all(below) || !keys().next().is_none_or(behind) {
-            return Err(err!(Kind::Storage, "the listing of {:?} shows keys that were not asked for", range.prefix));
+            return Err(err!(Kind::Storage, "the listing shows keys that were not asked for"));
         }
         let stop = range.stop.as_ref().map(String::as_bytes);
         let len = stop.map_or(page.objects.len(), |stop| page.objects.partition_point(|e| e.key.as_slice() <= stop));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::values::{cache_size, duration, memory};
+use super::values::{account, cache_size, duration, memory};
 
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Bucket")]
@@ -25,6 +25,10 @@ pub struct StoreArgs {
     /// Allow an http:// endpoint that is not on this machine
     #[arg(long)]
     pub allow_http: bool,
+
+    /// The AWS account that the bucket must belong to: S3 refuses all requests otherwise [default: any]
+    #[arg(long, value_name = "ID", value_parser = account)]
+    pub expected_bucket_owner: Option<String>,
 
     /// Give up on one request to the store, retries included, after this time
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]

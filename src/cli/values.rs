@@ -44,6 +44,12 @@ pub(super) fn cache_size(text: &str) -> Result<u64, String> {
     if bytes < 16 << 20 { Err("16MiB is the least".into()) } else { Ok(bytes) }
 }
 
+/// The id of an AWS account.
+pub(super) fn account(text: &str) -> Result<String, String> {
+    let fits = text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit());
+    fits.then(|| text.to_owned()).ok_or_else(|| "write the account's 12 digits".into())
+}
+
 pub(super) fn mode(text: &str) -> Result<u16, String> {
     let bits = u16::from_str_radix(text, 8).map_err(|_| "write it in octal, as 0440".to_owned())?;
     if bits & !0o555 != 0 {
@@ -70,6 +76,7 @@ mod tests {
         assert!(size("1XB").is_err() && size("99999999999TiB").is_err());
         assert!(memory("1MiB").is_err() && cache_size("15MiB").is_err());
         assert_eq!(cache_size("16MiB"), Ok(16 << 20));
+        assert!(account("123456789012").is_ok() && account("12345678901").is_err() && account("12345678901x").is_err());
         assert_eq!(mode("0440"), Ok(0o440));
         assert!(mode("0644").is_err() && mode("9").is_err());
     }

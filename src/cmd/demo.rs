@@ -155,6 +155,6 @@ fn failed(what: &'static str) -> impl Fn(io::Error) -> Error {
     move |e| err!(Kind::Internal, "{what}: {e}")
 }
 
-fn internal(e: tokio::task::JoinError) -> Error {
-    err!(Kind::Internal, "a task failed: {e}")
+fn internal(_: tokio::task::JoinError) -> Error {
+    err!(Kind::Internal, "a task panicked")
 }

@@ -22,7 +22,7 @@ pub fn run(args: &ManArgs) -> Result<u8> {
         let _ = (out.write(&page(&main).map_err(internal)?)?, out.flush()?);
         return Ok(exit::OK);
     };
-    let failed = |what: &std::path::Path, e: io::Error| err!(Kind::Config, "{}: {e}", what.display());
+    let failed = |what: &std::path::Path, e: io::Error| err!(Kind::Config, "cannot write {}: {e}", what.display());
     fs::create_dir_all(folder).map_err(|e| failed(folder, e))?;
     for command in main.get_subcommands().chain([&main]) {
         let path = folder.join(Man::new(command.clone()).get_filename());

@@ -44,7 +44,7 @@ impl Service {
         let (for_mount, handle) = (Arc::clone(&fs), tokio::runtime::Handle::current());
         let mounted = tokio::task::spawn_blocking(move || mount(for_mount, &path, &options, handle))
             .await
-            .map_err(|e| err!(Kind::Internal, "mounting failed: {e}"))??;
+            .map_err(|_| err!(Kind::Internal, "mounting panicked"))??;
         Ok(Service { terminate, interrupt, hangup, user1, idle: None, fs, mounted })
     }
 

@@ -146,7 +146,7 @@ impl Fields {
             return Ok(());
         };
         if value.len() > MAX_VALUE {
-            return Err(err!(Kind::BadEnvelope, "{name} has {} bytes", value.len()));
+            return Err(err!(Kind::BadEnvelope, "{name} has {} bytes, more than an envelope needs", value.len()));
         }
         match self.0.insert(name, value.to_owned()) {
             None => Ok(()),

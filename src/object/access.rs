@@ -100,7 +100,7 @@ impl Scan {
             result
         });
         let load = task
-            .map(|joined| joined.unwrap_or_else(|e| Err(err!(Kind::Internal, "a segment's task failed: {e}"))))
+            .map(|joined| joined.unwrap_or_else(|_| Err(err!(Kind::Internal, "a segment's task panicked"))))
             .boxed()
             .shared();
         loads.insert(start, load.clone());

@@ -36,6 +36,6 @@ impl Cpu {
         F: FnOnce() -> T + Send + 'static,
     {
         let _slot = self.slots.acquire().await;
-        tokio::task::spawn_blocking(work).await.map_err(|e| err!(Kind::Internal, "a worker failed: {e}"))
+        tokio::task::spawn_blocking(work).await.map_err(|_| err!(Kind::Internal, "a worker panicked"))
     }
 }

@@ -280,9 +280,10 @@ impl Shared {
         if got.total != head.total || got.bytes.len() as u64 != len {
             return Err(err!(
                 Kind::Storage,
-                "the store sent {} of {len} bytes of an object of {}",
+                "the store sent {} of {len} bytes, of an object of {} bytes that had {}",
                 got.bytes.len(),
-                got.total
+                got.total,
+                head.total
             ));
         }
         Ok(got.bytes)

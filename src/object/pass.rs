@@ -93,7 +93,7 @@ impl Scan {
                     let digests = cpu.run(move || scan.digester.of(first, &input)).await??;
                     Ok::<_, Error>((permit, bytes, digests))
                 }));
-                task.await.map_err(|e| err!(Kind::Internal, "a fetch failed: {e}"))?
+                task.await.map_err(|_| err!(Kind::Internal, "a fetch's task panicked"))?
             }
         };
         let mut fetches = stream::iter(0..runs).map(fetch).buffered(PARALLEL);
@@ -146,7 +146,7 @@ impl Scan {
         let mut next = None;
         for n in 0..runs {
             let now = next.take().unwrap_or_else(|| self.ahead(n));
-            let plain = now.await.map_err(|e| err!(Kind::Internal, "a run's task failed: {e}"))??;
+            let plain = now.await.map_err(|_| err!(Kind::Internal, "a run's task panicked"))??;
             // While this run is inflated, the next one is decrypted, and another core finds the memory for its text and
             // packs the seek points of the one before.
             next = (n + 1 < runs).then(|| self.ahead(n + 1));

@@ -110,7 +110,7 @@ async fn run<R: Stored, T: Text>(
                     None => shared.fetch(&key, &head, range).await,
                 }
             }));
-            let bytes = task.await.map_err(|e| err!(Kind::Internal, "a fetch failed: {e}"))??;
+            let bytes = task.await.map_err(|_| err!(Kind::Internal, "a fetch's task panicked"))??;
             Ok::<_, Error>((permit, bytes))
         }
     };

@@ -39,6 +39,11 @@ impl<P: Deref<Target: Store>> Pages<P> {
             return Ok(None);
         }
         let page = self.store.list(&self.req).await?;
+        let about = format!("{}{}", self.store.describe(), self.req.prefix);
+        self.advance(page).map(Some).map_err(|e| e.about(&about))
+    }
+
+    fn advance(&mut self, page: Page) -> Result<Page> {
         let keys = page.objects.iter().map(|o| &o.key);
         if let Some(last) = keys.chain(&page.prefixes).max() {
             if self.last.as_ref().is_some_and(|before| before >= last) {
@@ -58,7 +63,7 @@ impl<P: Deref<Target: Store>> Pages<P> {
                 self.req.token = Some(token.clone());
             }
         }
-        Ok(Some(page))
+        Ok(page)
     }
 }
 

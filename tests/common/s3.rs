@@ -44,6 +44,8 @@ pub struct Seen {
     pub signed: Option<String>,
     /// `x-amz-security-token`, of credentials that expire.
     pub token: Option<String>,
+    /// `x-amz-expected-bucket-owner`.
+    pub owner: Option<String>,
 }
 
 impl Seen {
@@ -300,6 +302,7 @@ async fn answer(req: Request<Incoming>, s3: S3Service, state: Arc<State>) -> std
         if_match: header("if-match"),
         signed: header("x-amz-date"),
         token: header("x-amz-security-token"),
+        owner: header("x-amz-expected-bucket-owner"),
     };
     let credential = header("authorization").and_then(|a| Some(a.split_once("Credential=")?.1.to_owned()));
     let region = credential.and_then(|c| c.split('/').nth(2).map(str::to_owned));

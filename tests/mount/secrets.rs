@@ -4,6 +4,7 @@
 use std::fs;
 
 use logarchivefs::envelope::SealAs;
+use logarchivefs::logging;
 
 use crate::common::archive::{self, Log};
 use crate::common::mounted::{Mount, Setup};
@@ -65,7 +66,8 @@ fn nothing_shows_a_key_or_a_line_of_log() {
         Setup::s3(&server).without_key_file().env("LOGARCHIVEFS_KEYS", keys)
     };
     for (setup, variable) in [(Setup::s3(&server), false), (by_variable(), true)] {
-        let mount = setup.env("RUST_LOG", "trace,hyper=trace,aws=info").mount();
+        let temporary = tempfile::tempdir().unwrap();
+        let mount = setup.env("RUST_LOG", "trace,hyper=trace,aws=info").env("TMPDIR", temporary.path()).mount();
         exercise(&mount);
         let shown = |name: &str| fs::read(format!("/proc/{}/{name}", mount.pid())).unwrap();
         hides("cmdline", &shown("cmdline"));
@@ -75,11 +77,41 @@ fn nothing_shows_a_key_or_a_line_of_log() {
             environ.split(|b| *b == 0).filter(|v| !v.starts_with(b"AWS_SECRET_ACCESS_KEY")).collect();
         hides("environ", &environ.join(&0));
         assert_eq!(environ.iter().any(|v| *v == b"LOGARCHIVEFS_KEYS="), variable);
+        // No file of any kind is open for writing but the log, and none was left where temporary files go.
+        for fd in fs::read_dir(format!("/proc/{}/fd", mount.pid())).unwrap() {
+            let path = fd.unwrap().path();
+            let file = fs::metadata(&path).is_ok_and(|meta| meta.is_file());
+            let target = fs::read_link(&path).unwrap_or_default();
+            assert!(!file || ["log", "stderr"].iter().any(|name| target.ends_with(name)), "{}", target.display());
+        }
+        assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0);
         let log = mount.log();
         assert!(log.contains("TRACE") && log.contains("ENOKEY") && log.contains("EBADMSG"), "{log}");
         hides("the log", log.as_bytes());
         hides("stderr", mount.stderr().as_bytes());
     }
+}
+
+/// What a panic says may quote what was being worked on. In a process of its own, as the log is started once.
+#[test]
+fn a_panic_tells_its_place_only() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "secrets::child_that_panics", "--ignored", "--nocapture"]);
+    let output = run(child.env("LOGARCHIVEFS_TEST_LOG", log.path()));
+    assert!(output.status.success());
+    let told = fs::read(log.path()).unwrap();
+    hides("the log", &told);
+    hides("stderr", &output.stderr);
+    assert!(String::from_utf8(told).unwrap().contains("a bug: panicked at tests/mount/secrets.rs:"));
+}
+
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn child_that_panics() {
+    let log = std::env::var_os("LOGARCHIVEFS_TEST_LOG").unwrap();
+    logging::start(0, logging::Format::Text, Some(log.as_ref())).unwrap();
+    std::panic::catch_unwind(|| panic!("{CANARY}")).unwrap_err();
 }
 
 /// Also readable by root only, as what is not dumpable is.

@@ -7,7 +7,7 @@ use logarchivefs::envelope::SealAs;
 
 use crate::common::archive::{self, Log};
 use crate::common::mounted::Setup;
-use crate::common::s3::{REGION, Reply, SECRET_KEY, Server};
+use crate::common::s3::{REGION, Reply, SECRET_KEY, Seen, Server};
 
 fn server() -> Server {
     let server = Server::start();
@@ -115,6 +115,36 @@ fn a_store_that_does_not_answer() {
         .env("AWS_ACCESS_KEY_ID", "x")
         .env("AWS_SECRET_ACCESS_KEY", "y");
     refused(remote, 3, &["plain http"]);
+}
+
+/// Whose the bucket is to be is said in every request, and it is S3 that refuses.
+#[test]
+fn the_owner() {
+    const OURS: &str = "123456789012";
+    let server = server();
+    let theirs = |seen: &Seen| (seen.owner.as_deref() != Some(OURS)).then(|| Reply::error(403, "AccessDenied"));
+    server.set_hook(theirs);
+    let mount = Setup::s3(&server).args(["--expected-bucket-owner", OURS]).mount();
+    assert_eq!(mount.out("cat prod/*/*/*/*"), "x");
+    let other = Setup::s3(&server).args(["--expected-bucket-owner", "999999999999"]);
+    refused(other, 3, &["not allowed", "account 999999999999's", "--expected-bucket-owner"]);
+    let (code, stderr) = Setup::s3(&server).args(["--expected-bucket-owner", "acme"]).refused();
+    assert!(code == 2 && stderr.contains("12 digits"), "{stderr}");
+}
+
+/// An answer that sends us elsewhere is an answer, and elsewhere nobody is asked.
+#[test]
+fn no_redirect_is_followed() {
+    let (server, elsewhere) = (server(), Server::start());
+    for status in [301, 302, 303, 307, 308] {
+        let to = format!("{}/archive?list-type=2", elsewhere.endpoint());
+        server.set_hook(move |_| {
+            Some(Reply::Canned { status, headers: vec![("location", to.clone())], body: Vec::new() })
+        });
+        let (code, stderr) = Setup::s3(&server).args(["--request-deadline", "1s"]).refused();
+        assert!(code == 3 || code == 6, "{status}: {code} {stderr}");
+    }
+    assert_eq!(elsewhere.requests().len(), 0);
 }
 
 #[test]

@@ -102,9 +102,16 @@ async fn damaged_objects_are_listed_and_refused() {
         let text = fs::read_to_string(&meta).unwrap().replace("2022-08-24T", "yesterday ");
         fs::write(meta, text).unwrap();
     });
+    // Names of metadata that are given twice, in one case or in two.
+    for (key, again) in [("9twice", "x-amz-iv"), ("9twice2", "X-Amz-IV")] {
+        damage(key, &|_, meta| {
+            let text = fs::read_to_string(&meta).unwrap();
+            fs::write(&meta, text.replace("\"AA==\"", &format!(r#""AA==","{again}":"AA==""#))).unwrap();
+        });
+    }
     let store = DirStore::open(dir.path(), "").unwrap();
     let names = keys(&store).await;
-    assert_eq!(names.len(), 9, "{names:?}");
+    assert_eq!(names.len(), 11, "{names:?}");
     assert_eq!(store.get(&get("0good", ByteRange::Whole)).await.unwrap().bytes, "body");
     for name in &names[1..] {
         let e = fails(&store, name).await;

@@ -60,7 +60,7 @@ impl Queue {
             self.open_ahead();
             if let Some((file, open)) = self.ahead.pop_front() {
                 self.bytes -= file.listed.size;
-                let open = open.await.unwrap_or_else(|e| Err(err!(Kind::Internal, "opening a file failed: {e}")));
+                let open = open.await.unwrap_or_else(|_| Err(err!(Kind::Internal, "opening a file panicked")));
                 return Some((file, open));
             }
             let listed = self.listing.recv().await?;

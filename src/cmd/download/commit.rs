@@ -62,8 +62,8 @@ async fn run(root: Arc<Root>, mut journal: Journal, summary: Arc<Summary>, mut r
         });
         match done.await {
             Ok(back) => journal = back,
-            // Whoever waits is told as the receiver goes.
-            Err(e) => return log::error!("writing files failed: {e}"),
+            // It panicked. Whoever waits is told as the receiver goes.
+            Err(_) => return,
         }
     }
 }

@@ -39,7 +39,7 @@ pub enum Change {
 
 impl Against {
     pub fn open(path: &Path) -> Result<Against> {
-        let reading = |e: std::io::Error| err!(Kind::Config, "reading {}: {e}", path.display());
+        let reading = |e: std::io::Error| err!(Kind::Config, "cannot read the manifest {}: {e}", path.display());
         let file = File::open(path).map_err(reading)?;
         if !file.metadata().map_err(reading)?.is_file() {
             return Err(err!(Kind::Config, "{}: not a regular file; a manifest is read twice", path.display()));
@@ -87,7 +87,7 @@ impl Against {
             at += line.len() as u64;
         }
         if !ended {
-            return Err(err!(Kind::Config, "{}: has no end: it was cut off", self.path.display()));
+            return Err(err!(Kind::Config, "{}: the manifest has no end: it was cut off", self.path.display()));
         }
         self.lines.sort_unstable();
         self.seen = vec![false; self.lines.len()];
@@ -134,14 +134,14 @@ impl Against {
                 return parse(&line[..end]).map_err(|why| err!(Kind::Config, "{}: {why}", self.path.display()));
             }
             if got < line.len() || line.len() > LONGEST_LINE {
-                return Err(err!(Kind::Config, "{}: changed while it was read", self.path.display()));
+                return Err(err!(Kind::Config, "{}: the manifest changed while it was read", self.path.display()));
             }
             line.resize(2 * line.len(), 0);
         }
     }
 
     fn reading(&self, e: &std::io::Error) -> Error {
-        err!(Kind::Config, "reading {}: {e}", self.path.display())
+        err!(Kind::Config, "cannot read the manifest {}: {e}", self.path.display())
     }
 }
 

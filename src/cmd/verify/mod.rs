@@ -170,7 +170,7 @@ impl Run {
                     drop(permit);
                     checked
                 });
-                task.await.map_err(|e| err!(Kind::Internal, "a check failed: {e}"))
+                task.await.map_err(|_| err!(Kind::Internal, "a check panicked"))
             }
         };
         selected.try_flatten().map(check).buffered(WINDOW).boxed()
@@ -271,7 +271,7 @@ impl Run {
         let _ = self.print(&text)?;
         let _ = self.out.flush()?;
         if self.summary.exit_code() == crate::error::exit::NO_MATCH {
-            return Err(err!(Kind::NoMatch, "nothing is selected"));
+            return Err(err!(Kind::NoMatch, "nothing matched: no log is selected"));
         }
         if let Some(manifest) = self.manifest {
             manifest.commit()?;

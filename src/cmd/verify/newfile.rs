@@ -61,7 +61,10 @@ fn exists(path: &Path) -> Error {
 }
 
 fn failed(path: &Path, e: &io::Error) -> Error {
-    err!(Kind::Internal, "writing {}: {e}", path.display())
+    let e = e.to_string();
+    // `tempfile` adds the name of its own file.
+    let e = e.split(" at path ").next().unwrap_or_default();
+    err!(Kind::Internal, "cannot write {}: {e}", path.display())
 }
 
 #[cfg(test)]

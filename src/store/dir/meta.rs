@@ -4,11 +4,13 @@
 //! they are complete and on the disk; metadata last, so that a reader never takes half an object for a whole one.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
@@ -24,7 +26,8 @@ const LARGEST: u64 = 256 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Meta {
     pub key: String,
-    /// Names as in the header, without `x-amz-meta-`.
+    /// Names as in the header, without `x-amz-meta-`; as they are read, in lower case and each once.
+    #[serde(deserialize_with = "each_once")]
     pub metadata: BTreeMap<String, String>,
     pub etag: String,
     #[serde(default)]
@@ -65,6 +68,29 @@ impl Meta {
         let at = at.map_err(|_| err!(Kind::Storage, "sealed copy: last_modified is no RFC 3339 time"))?;
         Ok((at.unix_timestamp(), at.nanosecond()))
     }
+}
+
+/// A JSON object whose names differ by more than case: of two values, nobody could say which one the object had.
+fn each_once<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    struct Names;
+    impl<'de> Visitor<'de> for Names {
+        type Value = BTreeMap<String, String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("names and values")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut names = BTreeMap::new();
+            while let Some((name, value)) = map.next_entry::<String, _>()? {
+                if names.insert(name.to_ascii_lowercase(), value).is_some() {
+                    return Err(A::Error::custom("a name twice"));
+                }
+            }
+            Ok(names)
+        }
+    }
+    deserializer.deserialize_map(Names)
 }
 
 fn beside(body: &Path) -> PathBuf {

@@ -52,7 +52,7 @@ impl DirStore {
     pub fn open(dir: impl AsRef<Path>, prefix: impl Into<String>) -> Result<DirStore> {
         let given = dir.as_ref();
         let said = || escape(given.as_os_str().as_encoded_bytes());
-        let dir = given.canonicalize().map_err(|e| err!(Kind::Config, "{}: {e}", said()))?;
+        let dir = given.canonicalize().map_err(|e| err!(Kind::Config, "{} cannot be opened: {e}", said()))?;
         let objects = dir.join("objects");
         if !fs::symlink_metadata(&objects).is_ok_and(|m| m.is_dir()) {
             return Err(err!(Kind::Config, "{} is no sealed copy: it has no folder \"objects\"", said()));
@@ -68,7 +68,7 @@ impl DirStore {
     async fn blocking<T: Send + 'static>(&self, job: impl FnOnce(&Inner) -> Result<T> + Send + 'static) -> Result<T> {
         let inner = Arc::clone(&self.0);
         let done = tokio::task::spawn_blocking(move || job(&inner)).await;
-        done.unwrap_or_else(|e| Err(err!(Kind::Internal, "reading the sealed copy failed: {e}")))
+        done.unwrap_or_else(|_| Err(err!(Kind::Internal, "reading the sealed copy panicked")))
     }
 }
 
@@ -137,7 +137,6 @@ impl Inner {
         let etag = etag.to_owned();
         let last_modified = meta.time()?;
         let Meta { version_id, metadata, .. } = meta;
-        let metadata = metadata.into_iter().map(|(k, v)| (k.to_ascii_lowercase(), v)).collect();
         let bytes = bytes.into();
         let start = range.start;
         Ok(Object {

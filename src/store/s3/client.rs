@@ -14,7 +14,7 @@ use aws_sdk_s3::config::{
 };
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::context::{
-    AfterDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
+    AfterDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut, BeforeTransmitInterceptorContextRef,
 };
 use aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint;
 use aws_smithy_runtime_api::client::orchestrator::Metadata;
@@ -44,7 +44,7 @@ pub(super) async fn load(options: &S3Options) -> Result<SdkConfig> {
     if let Some(url) = &options.endpoint_url
         && !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme) && url.len() > scheme.len())
     {
-        return Err(err!(Kind::Config, "endpoint \"{}\": write https://HOST", escape(url.as_bytes())));
+        return Err(err!(Kind::Config, "--endpoint-url \"{}\": write https://HOST", escape(url.as_bytes())));
     }
 
     let mut loader = aws_config::defaults(BehaviorVersion::latest());
@@ -75,6 +75,9 @@ pub(super) fn s3(shared: &SdkConfig, options: &S3Options) -> Client {
         .interceptor(NoPlainHttp { allowed: options.allow_http })
         .interceptor(super::limit::ShortAnswers)
         .interceptor(WholeListing);
+    if let Some(account) = &options.expected_bucket_owner {
+        config = config.interceptor(Owner(account.clone()));
+    }
     if let Some(url) = &options.endpoint_url {
         config = config.endpoint_url(url);
     }
@@ -142,8 +145,29 @@ impl Intercept for NoPlainHttp {
         if self.allowed || encrypted || is_loopback(uri) {
             return Ok(());
         }
-        let hint = "use https, or allow http explicitly if the network is trusted";
+        let hint = "use https, or --allow-http where the network is trusted";
         Err(err!(Kind::Config, "the endpoint is plain http on another host: {hint}").into())
+    }
+}
+
+/// Says in every request, whatever it asks, whose the bucket is to be.
+#[derive(Debug)]
+struct Owner(String);
+
+#[dyn_dispatch_hint]
+impl Intercept for Owner {
+    fn name(&self) -> &'static str {
+        "Owner"
+    }
+
+    fn modify_before_signing(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        context.request_mut().headers_mut().try_insert("x-amz-expected-bucket-owner", self.0.clone())?;
+        Ok(())
     }
 }
 

@@ -80,7 +80,7 @@ pub(super) fn local(text: String) -> Error {
         err!(Kind::Storage, "cannot get the AWS credentials: {text}")
     } else if about(&["credential", "identity", "profile"]) {
         err!(Kind::Config, "no usable AWS credentials ({text}): {CREDENTIALS}")
-    } else if about(&["endpoint"]) {
+    } else if about(&["endpoint", "invalid region"]) {
         err!(Kind::Config, "cannot ask S3: {text}")
     } else {
         err!(Kind::Storage, "cannot reach S3: {text}")

@@ -57,6 +57,8 @@ pub struct S3Options {
     pub force_path_style: Option<bool>,
     /// Plain http to other hosts than this one: the log text stays encrypted, but anyone can see and change answers.
     pub allow_http: bool,
+    /// The AWS account that the bucket must belong to: S3 refuses each request if it does not.
+    pub expected_bucket_owner: Option<String>,
     /// For one request with its body.
     pub request_deadline: Duration,
     /// Instead of what the environment, profiles, SSO or the instance give; for tests and demonstrations.
@@ -87,6 +89,7 @@ impl S3Options {
             profile: None,
             force_path_style: None,
             allow_http: false,
+            expected_bucket_owner: None,
             request_deadline: Duration::from_secs(30),
             credentials: None,
         }
