@@ -8,7 +8,7 @@ use std::sync::Arc;
 use logarchivefs::cachedir::Folder;
 use logarchivefs::envelope::{Keyring, MasterKey, SealAs, seal};
 use logarchivefs::object::{Listed, Objects, Policy};
-use logarchivefs::store::{Count, DirStore, NewObject, write_object};
+use logarchivefs::store::{Count, DirStore, NewObject, Store, write_object};
 
 use super::{MASTER, wait};
 use crate::gunzip_support::{Rng, gzip};
