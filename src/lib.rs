@@ -12,6 +12,7 @@
 //! {store, key, envelope, gunzip, cachedir}`. The last five import nothing of ours but `error`; nor does `record`, which
 //! `cmd` uses.
 
+pub mod audit;
 pub mod cachedir;
 pub mod catalog;
 pub mod cli;

@@ -19,9 +19,10 @@ use time::format_description::well_known::Rfc3339;
 use crate::err;
 use crate::error::{Kind, Result};
 
+/// The heads of the audit log are told in any case: a copy elsewhere is what shows that the log was cut.
 /// The SDK's own lines are errors only, unless asked for: at its lower levels it would log request headers.
 const LEVELS: [&str; 3] = [
-    "warn,aws=error,fuser=error",
+    "warn,aws=error,fuser=error,logarchivefs::audit=info",
     "info,aws=warn,fuser=warn,tracing=warn",
     "debug,aws=info,hyper=info,rustls=info,h2=info",
 ];

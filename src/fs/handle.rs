@@ -35,6 +35,10 @@ impl<T> Handles<T> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
+    pub fn all(&self) -> Vec<Arc<T>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
     pub fn close(&self, handle: u64) -> Option<Arc<T>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&handle)
     }

@@ -6,6 +6,7 @@
 
 mod activity;
 mod attr;
+mod audited;
 mod children;
 mod folder;
 mod handle;
@@ -24,6 +25,7 @@ use bytes::Bytes;
 
 use activity::Activity;
 pub use attr::{Attr, Kind as NodeKind, Look, NAMES};
+use audited::Trail;
 use folder::Folder;
 pub use folder::OpenedFolder;
 use handle::Handles;
@@ -33,6 +35,8 @@ pub use report::Report;
 use sizes::{Sizes, Version};
 use walk::Walk;
 
+use crate::audit::Audit;
+pub use crate::audit::Caller;
 use crate::catalog::names::Day;
 use crate::catalog::{Catalog, Item};
 use crate::err;
@@ -53,6 +57,7 @@ pub struct Fs {
     files: Handles<OpenFile>,
     folders: Handles<Folder>,
     activity: Activity,
+    audit: Option<Audit>,
 }
 
 /// Stack and resource.
@@ -63,6 +68,7 @@ struct OpenFile {
     place: Place,
     /// End of the last read: where a sequential reader goes on.
     last: AtomicU64,
+    trail: Option<Trail>,
 }
 
 impl Drop for OpenFile {
@@ -107,7 +113,8 @@ impl Fs {
     pub fn new(catalog: Catalog, objects: Objects, look: Look) -> Self {
         let nodes = Nodes::new(catalog.bucket());
         let (walks, report, sizes, pages, files, folders, activity) = Default::default();
-        Fs { catalog, objects, look, nodes, walks, report, sizes, pages, files, folders, activity }
+        let audit = None;
+        Fs { catalog, objects, look, nodes, walks, report, sizes, pages, files, folders, activity, audit }
     }
 
     /// Where every failure is told.
@@ -165,7 +172,12 @@ impl Fs {
         let mut following = None;
         if let (Some(pages), None) = (self.pages.get(), file.proven_size()) {
             let (pages, file) = (Arc::clone(pages), Arc::clone(&file));
-            let follow = async move { file.follow(move |offset, text| pages.store(ino, offset, &text)).await };
+            let given = Arc::clone(&file);
+            let give = move |offset, text: Bytes| {
+                given.count_filled(text.len());
+                pages.store(ino, offset, &text)
+            };
+            let follow = async move { file.follow(give).await };
             following = Some(tokio::spawn(follow));
         }
         let attr = self.attr_of(ino, node).await;
@@ -183,7 +195,7 @@ impl Fs {
         }
     }
 
-    pub async fn open(&self, ino: Ino) -> Result<Opened> {
+    pub async fn open(&self, ino: Ino, caller: Caller) -> Result<Opened> {
         let node = self.node(ino)?;
         let Node::File(item, stack, resource) = &*node else {
             return Err(Error::new(Kind::IsADirectory, "not a file"));
@@ -198,9 +210,11 @@ impl Fs {
             }
         };
         let opened = file.open(first).await;
-        self.watch_listing(&file, stack, resource, opened)?;
+        let opened = self.watch_listing(&file, stack, resource, opened);
         let place = (Arc::clone(stack), Arc::clone(resource));
-        let handle = self.files.open(OpenFile { file, place, last: AtomicU64::new(0) });
+        let opened = opened.map(|()| OpenFile { file: Arc::clone(&file), place, last: AtomicU64::new(0), trail: None });
+        let handle = self.files.open(self.audited(caller, &file, keep_cache, opened).await?);
+        self.unless_ended(handle)?;
         Ok(Opened { handle, keep_cache })
     }
 
@@ -217,12 +231,15 @@ impl Fs {
             open.file.read_ahead(offset..end).await?;
         }
         let told = if text.len() < len { open.file.at_end(offset).await } else { None };
+        open.given(text.len())?;
         Ok((text, told))
     }
 
     pub fn release(&self, handle: u64) {
         self.activity.touch();
-        self.files.close(handle);
+        if let Some(open) = self.files.close(handle) {
+            open.closed();
+        }
     }
 
     pub async fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {

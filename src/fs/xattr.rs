@@ -3,7 +3,7 @@
 use crate::catalog::Item;
 use crate::envelope::Version;
 use crate::error::{Error, Kind, Result};
-use crate::object::{Auth, LogFile};
+use crate::object::LogFile;
 
 const PREFIX: &str = "user.logarchive.";
 
@@ -69,13 +69,7 @@ pub async fn get(file: &LogFile, item: &Item, bucket: &str, name: &[u8]) -> Resu
             Version::V3 => "v3",
         }
         .to_owned(),
-        "auth" => match file.auth() {
-            Auth::Unproven => "unproven",
-            Auth::Proven => "proven",
-            Auth::Unauthenticated => "unauthenticated",
-            Auth::Failed => "failed",
-        }
-        .to_owned(),
+        "auth" => file.auth().name().to_owned(),
         "error" => file.verdict().ok_or_else(none)?.message().to_owned(),
         _ => return Err(none()),
     };
