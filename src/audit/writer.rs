@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -37,11 +38,13 @@ pub struct Writer {
     kept: VecDeque<Entry>,
     /// The line that was the last when the head was told.
     told: u64,
+    /// Those who wait for the disk, with the file and so its lock.
+    syncs: Vec<JoinHandle<()>>,
 }
 
 impl Writer {
     pub fn new(chain: Chain) -> Writer {
-        Writer { chain, kept: VecDeque::new(), told: 0 }
+        Writer { chain, kept: VecDeque::new(), told: 0, syncs: Vec::new() }
     }
 
     pub fn run(mut self, jobs: &Receiver<Job>) {
@@ -100,7 +103,7 @@ impl Writer {
         match self.chain.reopen(&super::now()) {
             Ok(None) => {}
             Ok(Some((old, head))) => {
-                sync(old, head);
+                self.sync(old, head);
                 self.tell();
             }
             Err(e) => log::error!("{e}"),
@@ -114,12 +117,26 @@ impl Writer {
         }
         self.told = self.chain.n();
         match self.chain.file() {
-            Ok(file) => sync(file, self.chain.head()),
+            Ok(file) => self.sync(file, self.chain.head()),
             Err(e) => log::error!("the audit log: {e}"),
         }
     }
 
-    fn end(&mut self) {
+    /// A disk may take long: lines go on meanwhile.
+    fn sync(&mut self, file: File, head: String) {
+        let work = move || match file.sync_data() {
+            Ok(()) => log::info!("{head}"),
+            Err(e) => log::error!("the audit log cannot be synced: {e}"),
+        };
+        self.syncs.retain(|sync| !sync.is_finished());
+        match std::thread::Builder::new().name("audit-sync".into()).spawn(work) {
+            Ok(sync) => self.syncs.push(sync),
+            Err(e) => log::error!("the audit log: cannot start a thread: {e}"),
+        }
+    }
+
+    /// The file is closed when this returns.
+    fn end(mut self) {
         let ended = self.write_kept().and_then(|()| self.chain.append(&super::now(), &Event::End {}));
         if let Err(e) = ended {
             log::error!("{e}; {} lines are lost", self.kept.len() + 1);
@@ -128,16 +145,7 @@ impl Writer {
             Ok(()) => log::info!("{}", self.chain.head()),
             Err(e) => log::error!("the audit log cannot be synced: {e}"),
         }
-    }
-}
-
-/// A disk may take long: lines go on meanwhile.
-fn sync(file: File, head: String) {
-    let work = move || match file.sync_data() {
-        Ok(()) => log::info!("{head}"),
-        Err(e) => log::error!("the audit log cannot be synced: {e}"),
-    };
-    if let Err(e) = std::thread::Builder::new().name("audit-sync".into()).spawn(work) {
-        log::error!("the audit log: cannot start a thread: {e}");
+        // One that panicked has let go of it too.
+        self.syncs.into_iter().for_each(|sync| drop(sync.join()));
     }
 }
