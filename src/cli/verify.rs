@@ -71,7 +71,7 @@ pub struct AuditArgs {
     pub audit_log: Vec<PathBuf>,
 
     /// A head that the mount's own log told: the audit log must still have it; may be repeated [default: none]
-    #[arg(long, value_name = "HASH", requires = "audit_log", value_parser = sha256)]
+    #[arg(long, value_name = "HASH", requires = "audit_log", conflicts_with = "bucket", value_parser = sha256)]
     pub audit_head: Vec<String>,
 }
 

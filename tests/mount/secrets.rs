@@ -8,7 +8,7 @@ use logarchivefs::envelope::SealAs;
 use crate::common::archive::{self, Log};
 use crate::common::mounted::{Mount, Setup};
 use crate::common::s3::{SECRET_KEY, Server};
-use crate::common::watch::{is_mounted, run};
+use crate::common::watch::{eventually, is_mounted, run};
 
 const CANARY: &str = "the patient's name is not for the log";
 
@@ -60,8 +60,16 @@ fn nothing_shows_a_key_or_a_line_of_log() {
         Setup::s3(&server).without_key_file().env("LOGARCHIVEFS_KEYS", keys)
     };
     for (setup, variable) in [(Setup::s3(&server), false), (by_variable(), true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let audit = dir.path().join("audit");
+        let setup = setup.args(["--audit-log".as_ref(), audit.as_os_str()]);
         let mount = setup.env("RUST_LOG", "trace,hyper=trace,aws=info").mount();
         exercise(&mount);
+        // A close comes when its program may have gone already.
+        let close = || String::from_utf8(fs::read(&audit).unwrap()).ok().filter(|text| text.contains("\"close\""));
+        let audited = eventually("a close", close);
+        assert!(audited.contains("\"refused\""));
+        hides("the audit log", audited.as_bytes());
         let shown = |name: &str| fs::read(format!("/proc/{}/{name}", mount.pid())).unwrap();
         hides("cmdline", &shown("cmdline"));
         let environ = shown("environ");
