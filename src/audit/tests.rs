@@ -134,6 +134,9 @@ fn every_change_shows() {
     let forged = [lines[0], forged.as_bytes(), &lines[2..].concat()].concat();
     let broken = check_bytes(&forged).broken.unwrap();
     assert_eq!(broken.line, 3, "{broken:?}");
+    // One that hangs on the last, with a number of its own.
+    let (forged, _) = super::line::render(before.lines + 2, "t", &event, &before.head).unwrap();
+    assert!(!check_bytes(&[&whole, forged.as_bytes()].concat()).whole);
     // The end: only to who knows a later head.
     assert!(check_bytes(&lines[..lines.len() - 3].concat()).whole);
     fs::write(dir.path(), lines[..lines.len() - 3].concat()).unwrap();

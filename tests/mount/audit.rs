@@ -1,6 +1,7 @@
 //! `mount --audit-log`: who opened what, as the kernel says it, whatever becomes of the mount, the disk and the file.
 
 use std::fs::{self, File, Permissions};
+use std::io::Write;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -265,6 +266,20 @@ fn a_full_disk_stops_opens_and_nothing_else() {
     assert_eq!((&report["torn"], &report["unended"]), (&1.into(), &0.into()), "{report}");
     assert_eq!(report["opens"], report["closes"]);
     drop(disk);
+}
+
+#[test]
+fn who_else_writes_to_the_log_is_told_at_once() {
+    let server = Server::start();
+    let (log, _) = small(&server);
+    let audit = Audit::new();
+    let mut mount = audit.setup(&server).mount();
+    fs::OpenOptions::new().append(true).open(audit.file()).unwrap().write_all(b"x\n").unwrap();
+    fs::read(mount.path(log.path())).unwrap();
+    eventually("it is told", || mount.log().contains("somebody else has changed it").then_some(()));
+    terminate(&mut mount);
+    let (code, report) = audit.verify(&[]);
+    assert!(code == 5 && report["broken"]["line"] == 2, "{report}");
 }
 
 struct Disk(PathBuf);
