@@ -33,9 +33,6 @@ pub struct VerifyArgs {
     #[arg(long, help_heading = "Evidence")]
     pub force: bool,
 
-    #[command(flatten)]
-    pub audit: AuditArgs,
-
     /// `text`: what is not sound, and a summary; `json`: a line an object, and a summary; `paths`: what is not sound
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub format: ReportFormat,
@@ -58,6 +55,8 @@ pub struct VerifyArgs {
     pub keys: KeyArgs,
     #[command(flatten)]
     pub select: SelectArgs,
+    #[command(flatten)]
+    pub audit: AuditArgs,
 }
 
 /// Another thing to verify than a bucket.
