@@ -13,6 +13,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 
+use logarchivefs::audit::check_bytes;
 use logarchivefs::catalog::names::Day;
 use logarchivefs::envelope::{ContentKey, Found, MasterKey};
 use logarchivefs::error::escape;
@@ -31,8 +32,15 @@ pub use cachefiles::{cache, cache_seeds};
 pub type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub const ALL: [(&str, Target); 6] =
-    [("key", key), ("envelope", envelope), ("gunzip", gunzip), ("copy", copy), ("listing", listing), ("cache", cache)];
+pub const ALL: [(&str, Target); 7] = [
+    ("key", key),
+    ("envelope", envelope),
+    ("gunzip", gunzip),
+    ("copy", copy),
+    ("listing", listing),
+    ("cache", cache),
+    ("audit", audit),
+];
 
 /// An object's key: what it parses to is written as a key that parses to the same, and can be shown as a path.
 pub fn key(data: &[u8]) {
@@ -184,6 +192,28 @@ pub fn listing(data: &[u8]) {
     // Every entry is one that was sent; those of comments may be missing.
     let sent = text.matches("Contents").count() + text.matches("CommonPrefixes").count();
     assert!(objects.len() + prefixes.len() <= sent, "{} and {} of {sent}", objects.len(), prefixes.len());
+}
+
+/// An audit log: of one that is whole, no line can be changed or left out, and its beginning is another log.
+pub fn audit(data: &[u8]) {
+    let report = check_bytes(data);
+    assert_eq!(report.whole, report.broken.is_none());
+    assert!(report.opens + report.closes + report.refused + report.mounts <= report.lines);
+    assert!(!report.ended || report.whole && report.unfinished == 0);
+    let lines: Vec<&[u8]> = data.split_inclusive(|b| *b == b'\n').collect();
+    let whole = data.len() - report.unfinished as usize;
+    if !report.whole || report.lines < 3 {
+        return;
+    }
+    for at in [0, whole / 3, whole / 2, whole - 2] {
+        let mut changed = data.to_vec();
+        changed[at] ^= 1;
+        assert!(!check_bytes(&changed).whole, "byte {at} of {whole}");
+    }
+    let without = [&lines[..1], &lines[2..]].concat().concat();
+    assert!(!check_bytes(&without).whole, "the second line is gone");
+    let before = check_bytes(&data[..whole - 1]);
+    assert!(before.whole && !before.ended && before.head != report.head);
 }
 
 fn options(endpoint: String) -> S3Options {

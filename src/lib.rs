@@ -9,9 +9,10 @@
 //! ```
 //!
 //! Arrows point down only (a test asserts it): `main → cmd → {config, fuse} → fs → {catalog, object} →
-//! {store, key, envelope, gunzip, cachedir}`. The last five import nothing of ours but `error`; nor does `record`, which
-//! `cmd` uses.
+//! {store, key, envelope, gunzip, cachedir}`. The last five import nothing of ours but `error`; nor do `record`, which
+//! `cmd` uses, and `audit`, which `fs` tells of opens.
 
+pub mod audit;
 pub mod cachedir;
 pub mod catalog;
 pub mod cli;

@@ -20,10 +20,11 @@ use time::format_description::well_known::Rfc3339;
 use crate::err;
 use crate::error::{Kind, Result};
 
+/// The heads of the audit log are told in any case: a copy elsewhere is what shows that the log was cut.
 /// The SDK's own lines are errors only, unless asked for: at its lower levels it would log request headers. What it says of
 /// errors that ours have taken the place of is left out.
 const LEVELS: [&str; 3] = [
-    "warn,aws=error,fuser=error,aws_smithy_runtime_api::client::interceptors=off",
+    "warn,aws=error,fuser=error,aws_smithy_runtime_api::client::interceptors=off,logarchivefs::audit=info",
     "info,aws=warn,fuser=warn,tracing=warn,aws_smithy_runtime_api::client::interceptors=off",
     "debug,aws=info,hyper=info,rustls=info,h2=info",
 ];

@@ -2,7 +2,7 @@
 //!
 //! They run in a folder with two sealed copies: `archive`, the demo archive, whose keys are in `keys`, and `listing`, a few objects that cannot be
 //! read but only listed, the same to the last byte on every machine. The program finds them as
-//! `file:///proc/self/cwd/archive`. `TRYCMD=overwrite cargo test --test cli` writes what is printed now into the
+//! `file:///proc/self/cwd/archive`. Beside them are an audit log, `audit.jsonl`, and `cut.jsonl`, which lacks one of its lines. `TRYCMD=overwrite cargo test --test cli` writes what is printed now into the
 //! transcripts: read the difference before you believe it.
 
 use std::os::unix::fs::PermissionsExt;
@@ -20,6 +20,10 @@ fn transcripts() {
     std::fs::write(&keys, demo.keys.as_bytes()).unwrap();
     std::fs::set_permissions(&keys, std::fs::Permissions::from_mode(0o600)).unwrap();
     listing(&folder.path().join("listing"));
+    let audit = include_str!("audit/golden.jsonl");
+    std::fs::write(folder.path().join("audit.jsonl"), audit).unwrap();
+    let cut: String = audit.split_inclusive('\n').enumerate().filter(|(n, _)| *n != 3).map(|(_, line)| line).collect();
+    std::fs::write(folder.path().join("cut.jsonl"), cut).unwrap();
     std::env::set_current_dir(folder.path()).unwrap();
     trycmd::TestCases::new()
         .register_bin("logarchivefs", Path::new(env!("CARGO_BIN_EXE_logarchivefs")))

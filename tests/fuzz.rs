@@ -110,6 +110,12 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             vec![PAGE.into(), end.into(), deep, entity.into(), b"<Error><Code>x</Code></Error>".into(), vec![]]
         }
         "cache" => targets::cache_seeds(),
+        "audit" => {
+            let golden = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/audit/golden.jsonl")).unwrap();
+            let lines: Vec<&[u8]> = golden.split_inclusive(|b| *b == b'\n').collect();
+            // Its beginnings, which are whole, and come often.
+            (1..=lines.len()).map(|n| lines[..n].concat()).chain([golden[..golden.len() - 50].to_vec()]).collect()
+        }
         _ => unreachable!("{target}"),
     };
     assert!(seeds.len() >= 5, "{target}: {} seeds", seeds.len());
@@ -228,6 +234,11 @@ fn listings() {
 #[test]
 fn cache_files() {
     fuzz("cache", 400);
+}
+
+#[test]
+fn audit_logs() {
+    fuzz("audit", 10_000);
 }
 
 /// The generator finds what is there to be found: a target that fails for one in a few inputs.

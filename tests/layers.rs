@@ -17,9 +17,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("record", &["error"]),
     ("store", &["error"]),
     ("cachedir", &["error"]),
+    ("audit", &["error"]),
     ("catalog", &["store", "key", "error"]),
     ("object", &["store", "key", "envelope", "gunzip", "cachedir", "error"]),
-    ("fs", &["catalog", "object", "key", "envelope", "error"]),
+    ("fs", &["catalog", "object", "key", "envelope", "audit", "error"]),
     ("fuse", &["fs", "error"]),
     // Beside the data flow: what the commands are made of.
     ("cli", &[]),

@@ -3,6 +3,8 @@
 
 mod common;
 
+#[path = "mount/audit.rs"]
+mod audit;
 #[path = "mount/budget.rs"]
 mod budget;
 #[path = "mount/cache_dir.rs"]

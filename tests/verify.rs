@@ -6,6 +6,8 @@ mod common;
 
 #[path = "verify/against.rs"]
 mod against;
+#[path = "verify/audit.rs"]
+mod audit;
 #[path = "verify/findings.rs"]
 mod findings;
 #[path = "verify/run.rs"]

@@ -15,7 +15,7 @@ mod name;
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -29,7 +29,7 @@ use hold::Turn;
 pub use name::{Id, Name, Part};
 
 use crate::err;
-use crate::error::{Error, Kind, Result, escape};
+use crate::error::{Kind, Result, escape};
 
 /// Marks the folder as ours; it is the lock, too, and holds what is recorded as used. Another format gets another name.
 const MARKER: &str = "logarchivefs-cache-1";
@@ -217,18 +217,4 @@ fn list(folder: &File) -> io::Result<Vec<Vec<u8>>> {
         }
     }
     Ok(names)
-}
-
-/// [`Kind::Config`] if the folder would lie within the mount that hides it. `mountpoint` is canonical.
-pub fn check_outside(cache: &Path, mountpoint: &Path) -> Result<()> {
-    // Of a folder that does not exist yet, what there is of its path decides.
-    let absolute = std::path::absolute(cache).map_err(|e| Error::new(Kind::Config, format!("--cache-dir: {e}")))?;
-    let real = absolute.ancestors().find_map(|part| {
-        let rest = absolute.strip_prefix(part).ok()?;
-        Some(part.canonicalize().ok()?.join(rest))
-    });
-    if real.is_some_and(|real: PathBuf| real.starts_with(mountpoint)) {
-        return Err(err!(Kind::Config, "--cache-dir is inside the mountpoint: name a folder elsewhere"));
-    }
-    Ok(())
 }

@@ -23,7 +23,7 @@ pub use find::{FindArgs, FindFormat};
 pub use manual::{CompletionsArgs, ManArgs, Shell};
 pub use mount::{LogFormatArg, MountArgs};
 pub use shared::{KeyArgs, ReadArgs, SelectArgs, SizesArg, StoreArgs, VerifyArg};
-pub use verify::{ReportFormat, VerifyArgs};
+pub use verify::{AuditArgs, ReportFormat, VerifyArgs};
 
 /// With the commit that it was built from, where that is known.
 pub const VERSION: &str = env!("LOGARCHIVEFS_VERSION");
@@ -62,6 +62,7 @@ pub enum Command {
   logarchivefs mount my-bucket /mnt/logs --key-file ~/.config/logarchivefs/keys
   logarchivefs mount my-bucket /mnt/logs --key-command 'pass show aptible/log-key' --daemon
   logarchivefs mount file:///evidence/copy /mnt/logs --key-file keys --stack prod
+  logarchivefs mount my-bucket /mnt/logs --key-file keys --audit-log /var/log/logs-audit.jsonl
 
   grep -F 'ERROR' /mnt/logs/prod/apps-321/*/2022-08-24/*.json
   fusermount3 -u /mnt/logs")]
@@ -103,7 +104,8 @@ Examples:
   logarchivefs verify my-bucket --key-file keys
   logarchivefs verify my-bucket --key-file keys --stack prod --end-date 2022-08-31 \\
       --manifest august.jsonl --sha256sums august.sha256
-  logarchivefs verify file:///evidence/copy --key-file keys --against august.jsonl"
+  logarchivefs verify file:///evidence/copy --key-file keys --against august.jsonl
+  logarchivefs verify --audit-log /var/log/logarchivefs-audit.jsonl"
     )]
     Verify(Box<VerifyArgs>),
 

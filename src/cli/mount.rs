@@ -31,6 +31,11 @@ pub struct MountArgs {
     #[arg(long, value_enum, default_value_t, help_heading = "Mount")]
     pub log_format: LogFormatArg,
 
+    /// Write who opened which object to this file (made with mode 0600), a line of JSON for each open and close, chained by
+    /// hashes: see `verify --audit-log` [default: none]
+    #[arg(long, value_name = "FILE", help_heading = "Mount")]
+    pub audit_log: Option<PathBuf>,
+
     /// Write the process id to this file while the mount is there [default: none]
     #[arg(long, value_name = "FILE", help_heading = "Mount")]
     pub pid_file: Option<PathBuf>,

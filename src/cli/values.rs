@@ -50,6 +50,15 @@ pub(super) fn account(text: &str) -> Result<String, String> {
     fits.then(|| text.to_owned()).ok_or_else(|| "write the account's 12 digits".into())
 }
 
+/// In lower case.
+pub(super) fn sha256(text: &str) -> Result<String, String> {
+    if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err("a SHA-256 has 64 hexadecimal digits".into())
+    }
+}
+
 pub(super) fn mode(text: &str) -> Result<u16, String> {
     let bits = u16::from_str_radix(text, 8).map_err(|_| "write it in octal, as 0440".to_owned())?;
     if bits & !0o555 != 0 {
@@ -78,6 +87,8 @@ mod tests {
         assert_eq!(cache_size("16MiB"), Ok(16 << 20));
         assert!(account("123456789012").is_ok() && account("12345678901").is_err() && account("12345678901x").is_err());
         assert_eq!(mode("0440"), Ok(0o440));
+        assert_eq!(sha256(&"aB".repeat(32)), Ok("ab".repeat(32)));
+        assert!(sha256(&"ab".repeat(31)).is_err() && sha256(&"g".repeat(64)).is_err());
         assert!(mode("0644").is_err() && mode("9").is_err());
     }
 }

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::values::memory;
+use super::values::{memory, sha256};
 use super::{KeyArgs, SelectArgs, StoreArgs};
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// The bucket: NAME, s3://NAME, s3://NAME/PREFIX/, or file:///DIR for a sealed copy
-    #[arg(value_name = "BUCKET")]
-    pub bucket: String,
+    /// The bucket: NAME, s3://NAME, s3://NAME/PREFIX/, or file:///DIR for a sealed copy [default: none, with --audit-log]
+    #[arg(value_name = "BUCKET", required_unless_present = "audit_log")]
+    pub bucket: Option<String>,
 
     /// Only these files and folders, as a mount shows them: STACK/TYPE-ID/CONTAINER/DAY/NAME or the front of it [default: all]
     #[arg(value_name = "PATH")]
@@ -55,6 +55,23 @@ pub struct VerifyArgs {
     pub keys: KeyArgs,
     #[command(flatten)]
     pub select: SelectArgs,
+    #[command(flatten)]
+    pub audit: AuditArgs,
+}
+
+/// Another thing to verify than a bucket.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Audit log")]
+pub struct AuditArgs {
+    /// Check the audit log of a mount instead of a bucket; of one that was rotated, all its files in order, oldest first,
+    /// each with its --audit-log [default: none]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["bucket", "paths", "manifest", "sha256sums", "against", "force",
+          "allow_unauthenticated", "allow_instruction_files", "memory", "StoreArgs", "KeyArgs", "SelectArgs"])]
+    pub audit_log: Vec<PathBuf>,
+
+    /// A head that the mount's own log told: the audit log must still have it; may be repeated [default: none]
+    #[arg(long, value_name = "HASH", requires = "audit_log", conflicts_with = "bucket", value_parser = sha256)]
+    pub audit_head: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

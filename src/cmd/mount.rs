@@ -5,11 +5,12 @@ use std::time::SystemTime;
 
 use super::notify::{self, PidFile};
 use super::serve::{Service, runtime};
-use crate::cachedir;
-use crate::cli::MountArgs;
+use crate::audit::{Audit, Mount};
+use crate::cli::{MountArgs, VERSION};
 use crate::config;
 use crate::daemon;
-use crate::error::{Result, exit};
+use crate::err;
+use crate::error::{Kind, Result, escape, exit};
 use crate::fs::control::About;
 use crate::fs::{Fs, Look};
 use crate::fuse::{MountOptions, mountpoint};
@@ -25,8 +26,12 @@ pub fn run(args: MountArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
     let selection = config::selection(args.select)?;
     config::Place::parse(&args.bucket)?;
     let path = mountpoint::prepare(&args.mountpoint)?;
-    if let Some(cache_dir) = &args.read.cache_dir {
-        cachedir::check_outside(cache_dir, &path)?;
+    mountpoint::check_outside("--cache-dir", args.read.cache_dir.as_deref(), &path)?;
+    mountpoint::check_outside("--audit-log", args.audit_log.as_deref(), &path)?;
+    if let (Some(audit), Some(log)) = (&args.audit_log, &args.log_file)
+        && audit.canonicalize().is_ok_and(|audit| log.canonicalize().is_ok_and(|log| log == audit))
+    {
+        return Err(err!(Kind::Config, "--audit-log and --log-file are one file: the audit log needs one of its own"));
     }
     // Keys may come from the terminal or standard input: before the daemon lets go of both.
     let keyring = config::keyring(args.keys, env_keys)?;
@@ -49,7 +54,20 @@ pub fn run(args: MountArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
         }
         let pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
         (about.source, about.mountpoint) = (options.source.clone(), path.display().to_string());
-        let mut service = Service::start(Fs::new(catalog, objects, look, about), &path, &options).await?;
+        // Before anybody can open a file.
+        let audit = args.audit_log.as_deref().map(|log| {
+            Audit::start(
+                log,
+                Mount {
+                    program: format!("logarchivefs {VERSION}"),
+                    source: escape(options.source.as_bytes()),
+                    mountpoint: escape(path.as_os_str().as_encoded_bytes()),
+                    uid: daemon::uid(),
+                },
+            )
+        });
+        let fs = Fs::new(catalog, objects, look, about).with_audit(audit.transpose()?);
+        let mut service = Service::start(fs, &path, &options).await?;
         service.idle = args.idle_timeout;
         log::info!("{} is mounted on {}", options.source, path.display());
         if let Some(daemon) = daemon {

@@ -69,10 +69,13 @@ impl Service {
                 _ = self.hangup.recv() => {
                     log::info!("SIGHUP: listings are fetched again");
                     self.fs.catalog().refresh_all();
+                    self.fs.reopen_audit();
                 }
             }
         };
-        self.mounted.unmount()?;
+        let unmounted = self.mounted.unmount();
+        self.fs.end_audit();
+        unmounted?;
         self.fs.objects().settle().await;
         Ok(outcome)
     }

@@ -39,6 +39,10 @@ impl<T> Handles<T> {
         self.len() == 0
     }
 
+    pub fn all(&self) -> Vec<Arc<T>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
     pub fn close(&self, handle: u64) -> Option<Arc<T>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&handle)
     }

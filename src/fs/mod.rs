@@ -6,6 +6,7 @@
 
 mod activity;
 mod attr;
+mod audited;
 mod children;
 pub mod control;
 mod failures;
@@ -26,6 +27,7 @@ use bytes::Bytes;
 
 use activity::Activity;
 pub use attr::{Attr, Kind as NodeKind, Look};
+use audited::Trail;
 use control::{About, Control};
 use folder::Folder;
 pub use folder::OpenedFolder;
@@ -36,6 +38,8 @@ pub use report::Report;
 use sizes::{Sizes, Version};
 use walk::Walk;
 
+use crate::audit::Audit;
+pub use crate::audit::Caller;
 pub use crate::catalog::Totals;
 use crate::catalog::names::Day;
 use crate::catalog::{Catalog, Item};
@@ -58,6 +62,7 @@ pub struct Fs {
     folders: Handles<Folder>,
     activity: Activity,
     control: Control,
+    audit: Option<Audit>,
 }
 
 /// Stack and resource.
@@ -68,6 +73,7 @@ struct OpenFile {
     place: Place,
     /// End of the last read: where a sequential reader goes on.
     last: AtomicU64,
+    trail: Option<Trail>,
 }
 
 impl Drop for OpenFile {
@@ -107,7 +113,8 @@ impl Fs {
     pub fn new(catalog: Catalog, objects: Objects, look: Look, about: About) -> Self {
         let (nodes, control) = (Nodes::new(catalog.bucket()), Control::new(about));
         let (walks, report, sizes, pages, files, folders, activity) = Default::default();
-        Fs { catalog, objects, look, nodes, walks, report, sizes, pages, files, folders, activity, control }
+        let audit = None;
+        Fs { catalog, objects, look, nodes, walks, report, sizes, pages, files, folders, activity, control, audit }
     }
 
     /// Where every failure is told.
@@ -168,8 +175,10 @@ impl Fs {
         let mut following = None;
         if let (Some(pages), None) = (self.pages.get(), file.proven_size()) {
             let (pages, file) = (Arc::clone(pages), Arc::clone(&file));
-            let served = Arc::clone(&self.control.served);
+            let (served, given) = (Arc::clone(&self.control.served), Arc::clone(&file));
             let push = move |offset, text: Bytes| {
+                // Before the kernel has it: the audit log counts rather too much than too little.
+                given.count_filled(text.len());
                 let stored = pages.store(ino, offset, &text);
                 served.pushed_bytes.fetch_add(if stored { text.len() as u64 } else { 0 }, Ordering::Relaxed);
                 stored
@@ -192,7 +201,7 @@ impl Fs {
         }
     }
 
-    pub async fn open(&self, ino: Ino) -> Result<Opened> {
+    pub async fn open(&self, ino: Ino, caller: Caller) -> Result<Opened> {
         let node = self.node(ino)?;
         let (item, stack, resource) = match &*node {
             Node::File(item, stack, resource) => (item, stack, resource),
@@ -209,9 +218,11 @@ impl Fs {
             }
         };
         let opened = file.open(first).await;
-        self.watch_listing(&file, stack, resource, opened)?;
+        let opened = self.watch_listing(&file, stack, resource, opened);
         let place = (Arc::clone(stack), Arc::clone(resource));
-        let handle = self.files.open(OpenFile { file, place, last: AtomicU64::new(0) });
+        let opened = opened.map(|()| OpenFile { file: Arc::clone(&file), place, last: AtomicU64::new(0), trail: None });
+        let handle = self.files.open(self.audited(caller, &file, keep_cache, opened).await?);
+        self.unless_ended(handle)?;
         self.control.served.opens.fetch_add(1, Ordering::Relaxed);
         Ok(Opened { handle, keep_cache, direct: false })
     }
@@ -233,6 +244,7 @@ impl Fs {
             open.file.read_ahead(offset..end).await?;
         }
         let told = if text.len() < len { open.file.at_end(offset).await } else { None };
+        open.given(text.len())?;
         Ok((text, told))
     }
 
@@ -241,7 +253,9 @@ impl Fs {
             return;
         }
         self.activity.touch();
-        self.files.close(handle);
+        if let Some(open) = self.files.close(handle) {
+            open.closed();
+        }
     }
 
     pub async fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {

@@ -69,7 +69,7 @@ pub async fn get(file: &LogFile, item: &Item, bucket: &str, name: &[u8]) -> Resu
             Version::V3 => "v3",
         }
         .to_owned(),
-        "auth" => file.auth().as_str().to_owned(),
+        "auth" => file.auth().name().to_owned(),
         "error" => file.verdict().ok_or_else(none)?.message().to_owned(),
         _ => return Err(none()),
     };

@@ -19,7 +19,7 @@ use fuser::{
 use tokio::runtime::Handle;
 
 use crate::error::{Error, Result};
-use crate::fs::{Attr, Fs, Ino, NodeKind};
+use crate::fs::{Attr, Caller, Fs, Ino, NodeKind};
 
 pub struct Adapter {
     fs: Arc<Fs>,
@@ -105,9 +105,10 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn open(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let fs = Arc::clone(&self.fs);
-        self.spawn(async move { fs.open(Ino(ino.0)).await }, |result| match result {
+        let caller = Caller { uid: req.uid(), gid: req.gid(), pid: req.pid() };
+        self.spawn(async move { fs.open(Ino(ino.0), caller).await }, |result| match result {
             Ok(opened) => {
                 let mut flags = FopenFlags::empty();
                 flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);

@@ -48,6 +48,21 @@ pub fn prepare(path: &Path) -> Result<PathBuf> {
     Ok(real)
 }
 
+/// [`Kind::Config`] if what `flag` names would lie within the mount that hides it. `mountpoint` is canonical.
+pub fn check_outside(flag: &str, name: Option<&Path>, mountpoint: &Path) -> Result<()> {
+    let Some(name) = name else { return Ok(()) };
+    // Of what does not exist yet, what there is of its path decides.
+    let absolute = std::path::absolute(name).map_err(|e| err!(Kind::Config, "{flag}: {e}"))?;
+    let real = absolute.ancestors().find_map(|part| {
+        let rest = absolute.strip_prefix(part).ok()?;
+        Some(part.canonicalize().ok()?.join(rest))
+    });
+    if real.is_some_and(|real: PathBuf| real.starts_with(mountpoint)) {
+        return Err(err!(Kind::Config, "{flag} is inside the mountpoint: name a place elsewhere"));
+    }
+    Ok(())
+}
+
 /// Whether a file system is mounted right on `path` (canonical).
 pub fn is_mounted(path: &Path) -> bool {
     device(path).is_some()

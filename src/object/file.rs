@@ -1,7 +1,7 @@
 //! One object version as a file: its head, its scan, its size and what is known of its authenticity.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ pub struct LogFile {
     end_told: watch::Sender<bool>,
     /// Somebody follows the scan for the kernel's page cache.
     followed: tokio::sync::Mutex<()>,
+    /// Bytes that the follower has given away.
+    filled: AtomicU64,
 }
 
 /// Answers from behind the end wait so long for the one that meets it.
@@ -69,7 +71,7 @@ pub enum Auth {
 impl Auth {
     pub const ALL: [Auth; 4] = [Auth::Unproven, Auth::Proven, Auth::Unauthenticated, Auth::Failed];
 
-    pub fn as_str(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Auth::Unproven => "unproven",
             Auth::Proven => "proven",
@@ -81,8 +83,20 @@ impl Auth {
 
 impl LogFile {
     pub(super) fn new(shared: Arc<Shared>, object: Listed) -> Arc<Self> {
-        let (head, archived, scan, recalled, handles, opening, end_told, followed) = Default::default();
-        Arc::new(LogFile { shared, object, head, archived, scan, recalled, handles, opening, end_told, followed })
+        let (head, archived, scan, recalled, handles, opening, end_told, followed, filled) = Default::default();
+        Arc::new(LogFile {
+            shared,
+            object,
+            head,
+            archived,
+            scan,
+            recalled,
+            handles,
+            opening,
+            end_told,
+            followed,
+            filled,
+        })
     }
 
     pub fn object(&self) -> &Listed {
@@ -142,6 +156,16 @@ impl LogFile {
 
     pub fn is_open(&self) -> bool {
         self.handles.load(Ordering::SeqCst) > 0
+    }
+
+    /// To be called before text is given to the kernel's page cache.
+    pub fn count_filled(&self, bytes: usize) {
+        self.filled.fetch_add(bytes as u64, Ordering::SeqCst);
+    }
+
+    /// Bytes given to the page cache so far.
+    pub fn filled(&self) -> u64 {
+        self.filled.load(Ordering::SeqCst)
     }
 
     /// The place of the one follower, until it is dropped; None if there is one already.

@@ -9,7 +9,7 @@ use logarchivefs::logging;
 use crate::common::archive::{self, Log};
 use crate::common::mounted::{Mount, Setup};
 use crate::common::s3::{SECRET_KEY, Server};
-use crate::common::watch::{is_mounted, run};
+use crate::common::watch::{eventually, is_mounted, run};
 
 const CANARY: &str = "the patient's name is not for the log";
 
@@ -67,8 +67,16 @@ fn nothing_shows_a_key_or_a_line_of_log() {
     };
     for (setup, variable) in [(Setup::s3(&server), false), (by_variable(), true)] {
         let temporary = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let audit = dir.path().join("audit");
+        let setup = setup.args(["--audit-log".as_ref(), audit.as_os_str()]);
         let mount = setup.env("RUST_LOG", "trace,hyper=trace,aws=info").env("TMPDIR", temporary.path()).mount();
         exercise(&mount);
+        // A close comes when its program may have gone already.
+        let close = || String::from_utf8(fs::read(&audit).unwrap()).ok().filter(|text| text.contains("\"close\""));
+        let audited = eventually("a close", close);
+        assert!(audited.contains("\"refused\""));
+        hides("the audit log", audited.as_bytes());
         let shown = |name: &str| fs::read(format!("/proc/{}/{name}", mount.pid())).unwrap();
         hides("cmdline", &shown("cmdline"));
         let environ = shown("environ");

@@ -10,6 +10,7 @@
 //! the number of objects, but for 17 bytes each to recognise data keys, and as many with `--against`.
 
 mod against;
+mod audit;
 mod check;
 mod lines;
 mod manifest;
@@ -52,13 +53,14 @@ const WINDOW: usize = 512;
 
 /// Returns the exit code.
 pub fn run(args: VerifyArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
+    let Some(bucket) = args.bucket else { return audit::run(&args.audit, args.format) };
     let mut selected = serde_json::to_value(&args.select).map_err(|e| err!(Kind::Internal, "{e}"))?;
     if let Some(flags) = selected.as_object_mut() {
         flags.retain(|_, value| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty()));
         flags.extend((!args.paths.is_empty()).then(|| ("paths".to_owned(), json!(args.paths))));
     }
     let selection = config::selection(args.select)?;
-    config::Place::parse(&args.bucket)?;
+    config::Place::parse(&bucket)?;
     // Files first: hours of reading must not end with one that cannot be written.
     let file = |path: &Option<PathBuf>| path.as_deref().map(|path| NewFile::create(path, args.force)).transpose();
     let (manifest, sums) = (file(&args.manifest)?, file(&args.sha256sums)?);
@@ -74,7 +76,7 @@ pub fn run(args: VerifyArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
     let runtime = runtime()?;
     let result = runtime.block_on(async {
         let work = async {
-            let archive = Archive::open(&args.bucket, &args.store, keyring, selection, &read).await?;
+            let archive = Archive::open(&bucket, &args.store, keyring, selection, &read).await?;
             let manifest =
                 manifest.map(|file| Manifest::begin(file, archive.store.describe(), selected)).transpose()?;
             let summary = Summary::new(against.is_some());

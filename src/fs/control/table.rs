@@ -92,7 +92,7 @@ pub const ROWS: &[Row] = &[
         "Bytes that these logs have in the store."),
     row(Gauge, "listed.left_out", "left_out_keys", |f| Count(f.totals.left_out),
         "Keys left out of listings, as they are no logs."),
-    row(Gauge, "objects", "objects", |f| Kinds(f.by_auth.iter().map(|(auth, n)| (auth.as_str(), *n)).collect()),
+    row(Gauge, "objects", "objects", |f| Kinds(f.by_auth.iter().map(|(auth, n)| (auth.name(), *n)).collect()),
         "Objects remembered, by what is known of their authenticity."),
     row(Gauge, "memory.limit_bytes", "memory_limit_bytes", |f| Count(f.cache.memory as u64),
         "The budget of --memory."),
