@@ -1,8 +1,8 @@
 //! The audit log: who opened which object, and how much of it they were given. docs/AUDIT.md has the format.
 //!
 //! Invariants: an open that the log cannot tell of fails; a line that was changed, taken out, put in or moved shows
-//! ([`check`]), and so does a missing end to who knows a later head. No key and no log text is in it. Nobody waits longer
-//! than [`PATIENCE`] for a line.
+//! ([`check()`]), and so does a missing end to who knows a later head. No key and no log text is in it. Nobody waits longer
+//! than ten seconds for a line.
 
 mod chain;
 mod check;

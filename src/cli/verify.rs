@@ -9,7 +9,8 @@ use super::{KeyArgs, SelectArgs, StoreArgs};
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// The bucket: NAME, s3://NAME, s3://NAME/PREFIX/, or file:///DIR for a sealed copy [default: none, with --audit-log]
+    /// The bucket: NAME, s3://NAME, s3://NAME/PREFIX/, or file:///DIR for a sealed copy
+    /// [default: none, with --audit-log]
     #[arg(value_name = "BUCKET", required_unless_present = "audit_log")]
     pub bucket: Option<String>,
 
