@@ -4,6 +4,8 @@
 
 mod common;
 
+#[path = "troubleshooting/audits.rs"]
+mod audits;
 #[path = "troubleshooting/commands.rs"]
 mod commands;
 #[path = "troubleshooting/copies.rs"]
@@ -94,8 +96,12 @@ fn unpacked(line: &str) -> Vec<String> {
 
 #[test]
 fn every_message() {
-    let groups =
-        [&[commands::said, copies::said, envelopes::said, mounts::said], &objects::SAID[..], &start::SAID].concat();
+    let groups = [
+        &[audits::said, commands::said, copies::said, envelopes::said, mounts::said],
+        &objects::SAID[..],
+        &start::SAID,
+    ]
+    .concat();
     let said: BTreeSet<String> = std::thread::scope(|scope| {
         let groups: Vec<_> = groups.into_iter().map(|group| scope.spawn(group)).collect();
         groups.into_iter().flat_map(|group| group.join().unwrap()).flat_map(|line| unpacked(&line)).collect()

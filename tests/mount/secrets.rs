@@ -90,7 +90,11 @@ fn nothing_shows_a_key_or_a_line_of_log() {
             let path = fd.unwrap().path();
             let file = fs::metadata(&path).is_ok_and(|meta| meta.is_file());
             let target = fs::read_link(&path).unwrap_or_default();
-            assert!(!file || ["log", "stderr", "audit"].iter().any(|name| target.ends_with(name)), "{}", target.display());
+            assert!(
+                !file || ["log", "stderr", "audit"].iter().any(|name| target.ends_with(name)),
+                "{}",
+                target.display()
+            );
         }
         assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0);
         let log = mount.log();
