@@ -19,6 +19,8 @@ mod hostile;
 mod life;
 #[path = "mount/listing.rs"]
 mod listing;
+#[path = "mount/memory.rs"]
+mod memory;
 #[path = "mount/model.rs"]
 mod model;
 #[path = "mount/property.rs"]
