@@ -39,7 +39,15 @@ impl Scan {
         }
         let ahead = self.shared.cpu.cores() * 4;
         let last = self.read_segments(Segments::len);
+        let mut room = self.shared.cache.own_share();
         for index in here + 1..(here + 1 + ahead).min(last) {
+            let need = self.read_segments(|s| s.recipe(index, self.head.gzip_len)).map_or(0, |recipe| recipe.cost());
+            // No more than can be made at once: whoever jumps elsewhere would have to wait for it.
+            room = match room.checked_sub(need) {
+                Some(left) => left,
+                None if index > here + 1 => return,
+                None => 0,
+            };
             drop(self.segment(index, None));
         }
     }
@@ -110,7 +118,10 @@ impl Scan {
     /// Inflates one segment from its seek point.
     async fn inflate(self: &Arc<Self>, recipe: Recipe, mut early: Option<Early>) -> Result<Bytes> {
         let len = (recipe.text.end - recipe.text.start) as usize;
-        let _permit = self.shared.cache.work(len as u64 + (recipe.gzip.end - recipe.gzip.start)).await;
+        let cost = recipe.cost();
+        let own = cost.min(self.shared.cache.own_share()) >> 10;
+        let _own = self.making.acquire_many(own as u32).await;
+        let _permit = self.shared.cache.work(cost).await;
         let cover = self.head.content.cover(recipe.gzip.clone(), self.head.total);
         let point = match recipe.entry {
             Entry::Begin => Arc::new(SeekPoint::start()),

@@ -4,7 +4,8 @@
 //! * What is cached plus what is reserved for indexes never exceeds `memory` less the share for bytes in flight.
 //! * Bytes in flight (from the network) and bytes at work (being decrypted and inflated) hold a permit each, taken
 //!   *before* they are allocated; a demand larger than its whole share takes all of it and so runs alone. Work waits
-//!   for no other permit, so it always ends and the two cannot block each other.
+//!   for no other permit, so it always ends and the two cannot block each other. Small objects have a share of their own:
+//!   they wait for one another only.
 //! * Entries are evicted least recently used first, with their cost in bytes, before the new one goes in.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -44,6 +45,8 @@ pub struct Cache {
     work: Arc<Semaphore>,
     /// Size of each of the two.
     share_kib: u32,
+    /// Half that size.
+    small: Arc<Semaphore>,
     hits: AtomicU64,
     misses: AtomicU64,
     evictions: AtomicU64,
@@ -65,16 +68,18 @@ pub struct CacheStats {
 }
 
 impl Cache {
-    /// `memory`: the whole budget in bytes; an eighth of it is for bytes in flight, an eighth for bytes at work.
+    /// `memory`: the whole budget in bytes; an eighth of it is for bytes in flight, an eighth for bytes at work, and half of
+    /// that for small objects in flight.
     pub fn new(memory: usize) -> Arc<Self> {
         let share_kib = u32::try_from(memory / 8 / 1024).unwrap_or(MOST_KIB).clamp(1, MOST_KIB);
         Arc::new(Cache {
             map: Mutex::new(Lru { entries: LruCache::unbounded(), bytes: 0 }),
-            limit: memory - memory / 4,
+            limit: memory - memory / 4 - memory / 16,
             reserved: AtomicUsize::new(0),
             flight: Arc::new(Semaphore::new(share_kib as usize)),
             work: Arc::new(Semaphore::new(share_kib as usize)),
             share_kib,
+            small: Arc::new(Semaphore::new(share_kib.div_ceil(2) as usize)),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
@@ -123,11 +128,12 @@ impl Cache {
         self.lock().entries.demote(&key);
     }
 
-    pub fn remove(&self, key: CacheKey) {
+    /// Removes an entry: what it was.
+    pub fn remove(&self, key: CacheKey) -> Option<Bytes> {
         let mut map = self.lock();
-        if let Some(old) = map.entries.pop(&key) {
-            map.bytes -= old.len() + OVERHEAD;
-        }
+        let old = map.entries.pop(&key)?;
+        map.bytes -= old.len() + OVERHEAD;
+        Some(old)
     }
 
     /// Drops every cached byte; reservations stay.
@@ -144,6 +150,11 @@ impl Cache {
 
     pub fn reserved(&self) -> usize {
         self.reserved.load(Ordering::Relaxed)
+    }
+
+    /// How many eighths of the cache are reserved.
+    pub fn crowding(&self) -> usize {
+        self.reserved() / (self.limit / 8).max(1)
     }
 
     /// Counts `bytes` of an index (seek points, digests) against the budget; what no longer fits is evicted.
@@ -163,16 +174,27 @@ impl Cache {
 
     /// Waits for a place for `bytes` that come from the network.
     pub async fn flight(&self, bytes: u64) -> OwnedSemaphorePermit {
-        self.permit(&self.flight, bytes).await
+        self.permit(&self.flight, bytes, self.share_kib).await
+    }
+
+    /// The same for a small object, all of it.
+    pub async fn small_flight(&self, bytes: u64) -> OwnedSemaphorePermit {
+        self.permit(&self.small, bytes, self.share_kib.div_ceil(2)).await
+    }
+
+    /// What one object may have in flight, and what its segments may have at work: half a share each, so that one whose
+    /// requests hang does not keep all others waiting.
+    pub fn own_share(&self) -> u64 {
+        u64::from(self.share_kib) * 512
     }
 
     /// Waits for a place for `bytes` that are being decrypted or inflated.
     pub async fn work(&self, bytes: u64) -> OwnedSemaphorePermit {
-        self.permit(&self.work, bytes).await
+        self.permit(&self.work, bytes, self.share_kib).await
     }
 
-    async fn permit(&self, share: &Arc<Semaphore>, bytes: u64) -> OwnedSemaphorePermit {
-        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).clamp(1, self.share_kib);
+    async fn permit(&self, share: &Arc<Semaphore>, bytes: u64, most_kib: u32) -> OwnedSemaphorePermit {
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).clamp(1, most_kib);
         match Arc::clone(share).acquire_many_owned(kib).await {
             Ok(permit) => permit,
             Err(_) => unreachable!("these semaphores are never closed"),
