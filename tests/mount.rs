@@ -37,6 +37,8 @@ mod service;
 mod sizes;
 #[path = "mount/startup.rs"]
 mod startup;
+#[path = "mount/stress.rs"]
+mod stress;
 #[path = "mount/tools.rs"]
 mod tools;
 #[path = "mount/vectors.rs"]

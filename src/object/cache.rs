@@ -4,8 +4,8 @@
 //! * What is cached plus what is reserved for indexes never exceeds `memory` less the share for bytes in flight.
 //! * Bytes in flight (from the network) and bytes at work (being decrypted and inflated) hold a permit each, taken
 //!   *before* they are allocated; a demand larger than its whole share takes all of it and so runs alone. Work waits
-//!   for no other permit, so it always ends and the two cannot block each other. Small objects have a share of their own:
-//!   they wait for one another only.
+//!   for no other permit and for no request, so it always ends, whatever hangs. Small objects, and what is fetched again for
+//!   a reader, have shares of their own.
 //! * Entries are evicted least recently used first, with their cost in bytes, before the new one goes in.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -45,8 +45,10 @@ pub struct Cache {
     work: Arc<Semaphore>,
     /// Size of each of the two.
     share_kib: u32,
-    /// Half that size.
+    /// Small objects: a fourth of that size.
     small: Arc<Semaphore>,
+    /// What is fetched again: half that size.
+    again: Arc<Semaphore>,
     hits: AtomicU64,
     misses: AtomicU64,
     evictions: AtomicU64,
@@ -68,18 +70,19 @@ pub struct CacheStats {
 }
 
 impl Cache {
-    /// `memory`: the whole budget in bytes; an eighth of it is for bytes in flight, an eighth for bytes at work, and half of
-    /// that for small objects in flight.
+    /// `memory`: the whole budget in bytes; an eighth of it is for bytes in flight, an eighth for bytes at work, and
+    /// three fourths of that for small objects and what is fetched again.
     pub fn new(memory: usize) -> Arc<Self> {
         let share_kib = u32::try_from(memory / 8 / 1024).unwrap_or(MOST_KIB).clamp(1, MOST_KIB);
         Arc::new(Cache {
             map: Mutex::new(Lru { entries: LruCache::unbounded(), bytes: 0 }),
-            limit: memory - memory / 4 - memory / 16,
+            limit: memory - memory / 4 - memory / 32 * 3,
             reserved: AtomicUsize::new(0),
             flight: Arc::new(Semaphore::new(share_kib as usize)),
             work: Arc::new(Semaphore::new(share_kib as usize)),
             share_kib,
-            small: Arc::new(Semaphore::new(share_kib.div_ceil(2) as usize)),
+            small: Arc::new(Semaphore::new(share_kib.div_ceil(4) as usize)),
+            again: Arc::new(Semaphore::new(share_kib.div_ceil(2) as usize)),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
@@ -179,11 +182,16 @@ impl Cache {
 
     /// The same for a small object, all of it.
     pub async fn small_flight(&self, bytes: u64) -> OwnedSemaphorePermit {
-        self.permit(&self.small, bytes, self.share_kib.div_ceil(2)).await
+        self.permit(&self.small, bytes, self.share_kib.div_ceil(4)).await
     }
 
-    /// What one object may have in flight, and what its segments may have at work: half a share each, so that one whose
-    /// requests hang does not keep all others waiting.
+    /// The same for a part of a scanned object that is fetched again: half of this share at most.
+    pub async fn again(&self, bytes: u64) -> OwnedSemaphorePermit {
+        self.permit(&self.again, bytes, self.share_kib.div_ceil(4)).await
+    }
+
+    /// What one object may have in flight, and what its segments may take: half a share each, so that one whose requests
+    /// hang does not keep all others waiting.
     pub fn own_share(&self) -> u64 {
         u64::from(self.share_kib) * 512
     }

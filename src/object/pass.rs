@@ -216,11 +216,10 @@ impl Scan {
             if scan.wait(|p| (p.verified > n && !scan.is_too_far(p)).then_some(p.verified)).await? == STOPPED {
                 return Err(err!(Kind::Internal, "verification failed")); // verify's own error is the one reported
             }
-            // From here on it waits for nobody: whoever holds a permit goes on to the end.
             let gzip = n * RUN..((n + 1) * RUN).min(scan.head.gzip_len);
             let cover = scan.head.content.cover(gzip.clone(), scan.head.total);
-            let permit = scan.shared.cache.work(RUN + STEP as u64).await;
             let cipher = scan.ciphertext(cover).await?;
+            let permit = scan.shared.cache.work(RUN + STEP as u64).await;
             let work = Arc::clone(&scan);
             let bytes = scan.shared.cpu.run(move || work.decrypt(gzip, cipher)).await??;
             Ok(Plain { bytes, _permit: permit })
