@@ -326,6 +326,30 @@ fn a_killed_reader_is_gone_and_others_read_on() {
     assert!(!status.success());
 }
 
+/// Many who want the same folder wait for one deadline, not one after the other for one each.
+#[test]
+fn those_who_wait_for_a_folder_share_its_failure() {
+    const MANY: usize = 20;
+    let server = Server::start();
+    archive::put(&server, &Log::at(0), SealAs::V2, &archive::gzip(b"x\n"));
+    let mount = Setup::s3(&server).args(["--request-deadline", DEADLINE]).mount();
+    assert_eq!(mount.out("ls"), "prod");
+    server.forget();
+    server.set_hook(|seen| seen.is_list().then_some(Reply::Hang));
+    let start = std::sync::Barrier::new(MANY);
+    std::thread::scope(|scope| {
+        for _ in 0..MANY {
+            scope.spawn(|| {
+                start.wait();
+                assert_eq!(errno(fs::read_dir(mount.path("prod"))), libc::EIO);
+            });
+        }
+    });
+    // One alone costs four requests, twice. Some may have come so late that they asked again.
+    let lists = server.requests().iter().filter(|r| r.is_list()).count();
+    assert!(lists < 4 * MANY, "{lists} requests for {MANY} readers");
+}
+
 /// However little memory there is: an object whose scan hangs, and one of which read segments hang, leave enough of it for a
 /// third one.
 #[test]
