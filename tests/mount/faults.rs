@@ -379,7 +379,9 @@ fn objects_that_hang_leave_room_for_others() {
     for log in &logs[..2] {
         eventually("it hangs", || server.requests().iter().any(|r| r.key == log.key() && is_run(r)).then_some(()));
     }
-    assert!(read(&mount.path(logs[2].path())).unwrap() == text);
+    let other = reader(&mount, &logs[2]);
+    within(HANGING, || other.is_finished().then_some(())).expect("the third one hangs with them");
+    assert!(other.join().unwrap().unwrap() == text);
     let waiting = readers.iter().filter(|reader| !reader.is_finished()).count();
     assert!(waiting > 2, "{waiting} readers wait: the test shows nothing");
     // Ends them.
