@@ -16,6 +16,7 @@ use crate::envelope::Keyring;
 use crate::err;
 use crate::error::{Kind, Result, escape};
 use crate::keysource::{EnvKeys, KeySources};
+use crate::memory::{self, Limit};
 use crate::object::{Objects, Policy, Sizes, Verify};
 use crate::store::{Count, DirStore, Retry, S3Options, S3Store, Store};
 
@@ -166,6 +167,25 @@ pub fn in_force(read: &ReadArgs, listing_ttl: Duration) -> Map<String, Value> {
     options.as_object().cloned().unwrap_or_default()
 }
 
+/// The byte budget: what was asked for, else what there is room for.
+pub fn budget(asked: Option<usize>) -> usize {
+    let limit = Limit::find();
+    let usual = memory::usual(limit);
+    let bytes = asked.map_or(usual, |bytes| bytes as u64);
+    let Some(limit) = limit else { return bytes as usize };
+    let (mib, most, whose) = (bytes >> 20, limit.bytes >> 20, limit.whose);
+    if limit.is_below(bytes) {
+        let besides = memory::BESIDES >> 20;
+        log::warn!(
+            "--memory {mib}MiB and up to {besides} MiB beside it are more than the {most} MiB of {whose}: the kernel may \
+             end this process; give less than that, or raise the limit"
+        );
+    } else if asked.is_none() && usual < memory::usual(None) {
+        log::info!("--memory is {mib}MiB here, as {whose} has {most} MiB");
+    }
+    bytes as usize
+}
+
 /// The archive behind a mount or a command.
 pub fn archive(
     store: Arc<dyn Store>,
@@ -175,7 +195,7 @@ pub fn archive(
     read: &ReadArgs,
 ) -> Result<(Catalog, Objects)> {
     let cache_dir = read.cache_dir.as_ref().map(|path| Folder::open(path, read.cache_size)).transpose()?;
-    let objects = Objects::with_cache_dir(Arc::clone(&store), keyring, policy(read), read.memory, cache_dir);
+    let objects = Objects::with_cache_dir(Arc::clone(&store), keyring, policy(read), budget(read.memory), cache_dir);
     Ok((Catalog::new(store, selection, listing_ttl), objects))
 }
 

@@ -28,6 +28,7 @@ pub mod gunzip;
 pub mod key;
 pub mod keysource;
 pub mod logging;
+pub mod memory;
 pub mod object;
 pub mod record;
 pub mod store;

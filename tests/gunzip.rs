@@ -5,7 +5,7 @@ mod gunzip_support;
 use flate2::GzBuilder;
 use gunzip_support::*;
 use logarchivefs::error::Kind;
-use logarchivefs::gunzip::{Decoder, LONGEST_SEGMENT, Resumed, SPACING, State};
+use logarchivefs::gunzip::{Decoder, Index, LONGEST_SEGMENT, Resumed, SPACING, State, WIDEST_SPACING};
 use proptest::prelude::*;
 
 #[test]
@@ -270,6 +270,24 @@ fn the_decoder_stops_at_the_point_it_records() {
     decoder.finish().unwrap();
     assert!((4..=7).contains(&segments.len()), "{}", segments.len());
     assert!(segments.concat() == plain);
+}
+
+/// As where memory is short: as many as are asked for, and each as good as any.
+#[test]
+fn points_may_lie_further_apart() {
+    let plain = text(16, 9_000_000);
+    let gz = gzip(&plain, 6);
+    for (asked, spacing) in [(0, SPACING), (2 * SPACING, 2 * SPACING), (u64::MAX, WIDEST_SPACING)] {
+        let mut decoder = Decoder::new().unwrap();
+        decoder.space(asked);
+        drive(&mut decoder, &gz, usize::MAX, 1 << 16).1.unwrap();
+        let mut index = Index::new();
+        index.extend(decoder.take_points()).unwrap();
+        let most = plain.len() as u64 / spacing + 1;
+        assert!((most * 2 / 3..=most).contains(&(index.len() as u64)), "{} points for {asked}", index.len());
+        assert!(longest(&index, plain.len() as u64) <= LONGEST_SEGMENT);
+        assert_points(&gz, &plain, &index, usize::MAX, 1 << 16);
+    }
 }
 
 #[test]

@@ -26,9 +26,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cli", &[]),
     ("daemon", &["error"]),
     ("logging", &["error"]),
+    ("memory", &[]),
     ("keysource", &["envelope", "error"]),
     ("demo", &["store", "key", "envelope", "error"]),
-    ("config", &["cli", "cachedir", "catalog", "daemon", "object", "store", "envelope", "keysource", "error"]),
+    (
+        "config",
+        &["cli", "cachedir", "catalog", "daemon", "object", "store", "envelope", "keysource", "memory", "error"],
+    ),
     ("lib", &[]),
     // The build script.
     ("build", &[]),

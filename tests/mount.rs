@@ -23,6 +23,8 @@ mod hostile;
 mod life;
 #[path = "mount/listing.rs"]
 mod listing;
+#[path = "mount/memory.rs"]
+mod memory;
 #[path = "mount/metrics.rs"]
 mod metrics;
 #[path = "mount/model.rs"]
@@ -41,6 +43,8 @@ mod service;
 mod sizes;
 #[path = "mount/startup.rs"]
 mod startup;
+#[path = "mount/stress.rs"]
+mod stress;
 #[path = "mount/tools.rs"]
 mod tools;
 #[path = "mount/vectors.rs"]

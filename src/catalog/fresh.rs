@@ -1,7 +1,7 @@
 //! A value that is fetched when it is first asked for and again when it is older than its lifetime.
 //!
 //! Invariants: one fetch at a time; while a newer value is being fetched, the old one serves; a failed fetch changes
-//! nothing and is not remembered, so the next caller tries again.
+//! nothing and is not remembered: those who waited for it have its error, and the next caller tries again.
 
 use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -10,10 +10,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::error::Result;
+use crate::store::Waited;
 
 pub struct Fresh<T> {
     current: RwLock<Option<Aged<T>>>,
     fetching: tokio::sync::Mutex<()>,
+    waited: Waited,
 }
 
 struct Aged<T> {
@@ -34,7 +36,7 @@ enum Due {
 
 impl<T> Default for Fresh<T> {
     fn default() -> Self {
-        Fresh { current: RwLock::new(None), fetching: tokio::sync::Mutex::new(()) }
+        Fresh { current: RwLock::new(None), fetching: tokio::sync::Mutex::new(()), waited: Waited::default() }
     }
 }
 
@@ -63,11 +65,19 @@ impl<T: Send + Sync + 'static> Fresh<T> {
             }
             Look::Nothing => {}
         }
+        let since = self.waited.begin();
         let _one = self.fetching.lock().await;
         if let Look::Fresh(value) | Look::Old(value) = self.look(ttl) {
             return Ok(value); // somebody else fetched it meanwhile
         }
-        Ok(self.put(fetch().await?))
+        self.waited.check(since)?;
+        match fetch().await {
+            Ok(new) => Ok(self.put(new)),
+            Err(e) => {
+                self.waited.failed(&e);
+                Err(e)
+            }
+        }
     }
 
     /// The value as it is, if there is one.

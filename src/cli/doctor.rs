@@ -20,9 +20,9 @@ pub struct DoctorArgs {
     #[arg(long, value_enum, default_value_t)]
     pub format: TableFormat,
 
-    /// The --memory that a mount is going to have
-    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = memory)]
-    pub memory: usize,
+    /// The --memory that a mount is going to have [default: what it would take]
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    pub memory: Option<usize>,
 
     /// Print the IAM policy that this program needs, and do nothing else
     #[arg(long, help_heading = "Policies", conflicts_with = "print_bucket_policy")]

@@ -49,7 +49,8 @@ pub struct DownloadArgs {
     #[arg(long, help_heading = "Reading")]
     pub allow_instruction_files: bool,
 
-    /// Memory for what is under way
-    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = memory, help_heading = "Reading")]
-    pub memory: usize,
+    /// Memory for what is under way [default: 256MiB; less if the control
+    /// group or the machine has less than twice that]
+    #[arg(long, value_name = "SIZE", value_parser = memory, help_heading = "Reading")]
+    pub memory: Option<usize>,
 }

@@ -115,9 +115,10 @@ pub struct ReadArgs {
     #[arg(long)]
     pub allow_instruction_files: bool,
 
-    /// Memory for text, ciphertext in flight and seek points
-    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = memory)]
-    pub memory: usize,
+    /// Memory for text, ciphertext in flight and seek points [default: 256MiB; less if the control
+    /// group or the machine has less than twice that]
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    pub memory: Option<usize>,
 
     /// Keep ciphertext, and sealed proofs that it is authentic, in this folder (0700, yours; made if need be) for the next
     /// time; mounts may share it [default: none]
@@ -136,7 +137,7 @@ impl Default for ReadArgs {
             sizes: SizesArg::Hint,
             allow_unauthenticated: false,
             allow_instruction_files: false,
-            memory: 256 << 20,
+            memory: None,
             cache_dir: None,
             cache_size: 10 << 30,
         }

@@ -46,9 +46,10 @@ pub struct VerifyArgs {
     #[arg(long, help_heading = "Reading")]
     pub allow_instruction_files: bool,
 
-    /// Memory for text and ciphertext on their way
-    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = memory, help_heading = "Reading")]
-    pub memory: usize,
+    /// Memory for text and ciphertext on their way [default: 256MiB; less if the control
+    /// group or the machine has less than twice that]
+    #[arg(long, value_name = "SIZE", value_parser = memory, help_heading = "Reading")]
+    pub memory: Option<usize>,
 
     #[command(flatten)]
     pub store: StoreArgs,

@@ -1,9 +1,10 @@
 //! Open folders: a snapshot each, and whether the kernel may keep what it is shown.
 //!
 //! Invariants: a handle shows one listing from its first entry to its last; what the kernel keeps of a folder is one listing
-//! whole, never pieces of two: it keeps only while every open handle of that folder shows the same one.
+//! whole, never pieces of two: it keeps only while every open handle of that folder shows the same one. However many handles
+//! show one listing of a folder, its entries are in memory once.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::node::{Dir, Ino};
 use super::{DirEntry, Fs, not_found};
@@ -25,16 +26,20 @@ pub(super) struct Folder {
     dir: Dir,
     /// What is to be shown, if that is not in `entries` already.
     tree: Option<Arc<ResourceTree>>,
-    /// Made when they are asked for, which they are not while the kernel has them.
-    entries: OnceLock<Vec<DirEntry>>,
+    entries: Arc<Entries>,
 }
 
+/// Made when they are asked for, which they are not while the kernel has them.
+type Entries = OnceLock<Vec<DirEntry>>;
+
 /// What the kernel has been shown of a folder.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Shown {
     /// The listing's number; 0 is none.
     serial: u64,
     open: u32,
+    /// The entries of the listing with this number, while a handle has them.
+    entries: (u64, Weak<Entries>),
 }
 
 impl Shown {
@@ -50,6 +55,16 @@ impl Shown {
     pub fn close(&mut self) {
         self.open = self.open.saturating_sub(1);
     }
+
+    /// The entries of this listing, made or not, for one more handle.
+    pub fn entries(&mut self, serial: u64) -> Arc<Entries> {
+        let known = Some(&self.entries).filter(|(of, _)| *of == serial).and_then(|(_, entries)| entries.upgrade());
+        known.unwrap_or_else(|| {
+            let entries = Arc::default();
+            self.entries = (serial, Arc::downgrade(&entries));
+            entries
+        })
+    }
 }
 
 impl Fs {
@@ -57,7 +72,9 @@ impl Fs {
     pub async fn opendir(&self, ino: Ino) -> Result<OpenedFolder> {
         let dir = self.dir(ino)?;
         let (tree, entries) = match &dir {
-            Dir::Root | Dir::Control | Dir::Stack(_) => (None, OnceLock::from(self.upper_entries(ino, &dir).await?)),
+            Dir::Root | Dir::Control | Dir::Stack(_) => {
+                (None, Arc::new(OnceLock::from(self.upper_entries(ino, &dir).await?)))
+            }
             Dir::Resource(stack, resource) | Dir::Container(stack, resource, _) | Dir::Day(stack, resource, ..) => {
                 let tree = match &dir {
                     Dir::Resource(..) => self.catalog.enter(stack, resource).await?,
@@ -68,13 +85,17 @@ impl Fs {
                     Dir::Day(_, _, id, day) => tree.container(id).is_some_and(|c| c.day(*day).is_some()),
                     _ => true,
                 };
-                (Some(tree).filter(|_| found), OnceLock::new())
+                (Some(tree).filter(|_| found), Arc::default())
             }
         };
         if tree.is_none() && entries.get().is_none() {
             return Err(not_found());
         }
-        let (cache, keep) = tree.as_ref().map_or((false, false), |tree| self.nodes.show(ino, tree.serial()));
+        let shown = tree.as_ref().and_then(|tree| {
+            let serial = tree.serial();
+            self.nodes.shown(ino, |shown| (shown.open(serial), shown.entries(serial)))
+        });
+        let ((cache, keep), entries) = shown.unwrap_or(((false, false), entries));
         Ok(OpenedFolder { handle: self.folders.open(Folder { ino, dir, tree, entries }), cache, keep })
     }
 
@@ -99,14 +120,14 @@ impl Fs {
             self.activity.touch();
         }
         if folder.tree.is_some() {
-            self.nodes.unshow(folder.ino);
+            self.nodes.shown(folder.ino, Shown::close);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Shown;
+    use super::*;
 
     #[test]
     fn the_kernel_keeps_one_listing_whole_or_nothing() {
@@ -120,5 +141,15 @@ mod tests {
         assert_eq!(shown.open(6), (true, false));
         shown.close();
         assert_eq!(shown.open(6), (true, true));
+    }
+
+    #[test]
+    fn handles_of_one_listing_share_its_entries() {
+        let mut shown = Shown::default();
+        let (first, second, newer) = (shown.entries(5), shown.entries(5), shown.entries(6));
+        assert!(Arc::ptr_eq(&first, &second) && !Arc::ptr_eq(&first, &newer));
+        let gone = Arc::downgrade(&newer);
+        drop(newer);
+        assert!(gone.upgrade().is_none(), "kept for nobody");
     }
 }

@@ -198,15 +198,9 @@ impl Nodes {
         }
     }
 
-    /// A folder is opened: see [`Shown::open`].
-    pub fn show(&self, ino: Ino, serial: u64) -> (bool, bool) {
-        self.lock().get_mut(&ino).map_or((false, false), |known| known.shown.open(serial))
-    }
-
-    pub fn unshow(&self, ino: Ino) {
-        if let Some(known) = self.lock().get_mut(&ino) {
-            known.shown.close();
-        }
+    /// Looks at, or changes, what the kernel has been shown of a folder. None if it does not know the folder any more.
+    pub fn shown<T>(&self, ino: Ino, look: impl FnOnce(&mut Shown) -> T) -> Option<T> {
+        self.lock().get_mut(&ino).map(|known| look(&mut known.shown))
     }
 
     /// The kernel forgets `count` lookups.

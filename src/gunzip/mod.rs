@@ -23,6 +23,6 @@ mod raw;
 mod resume;
 mod stream;
 
-pub use points::{Index, LONGEST_SEGMENT, SPACING, SeekPoint};
+pub use points::{Index, LONGEST_SEGMENT, SPACING, SeekPoint, WIDEST_SPACING};
 pub use resume::Resumed;
 pub use stream::{Decoder, Progress, State};

@@ -23,6 +23,9 @@ use crate::error::{Kind, Result};
 /// 8.8 MB/GB, 0.44 ms; 2 MiB +2 %, 4.4 MB/GB, 0.90 ms. Random reads wait for nothing longer than for this.
 pub const SPACING: u64 = 1 << 19;
 
+/// Where memory is short, points are up to this far apart. Not further: segments would seldom end with a block in time.
+pub const WIDEST_SPACING: u64 = 4 * SPACING;
+
 /// The most plaintext between two points, in bytes. Just above the 4,226,814 bytes (16,383 symbols of 258) that one
 /// block of zlib can hold at its default memory level, so that its streams never need a copy of the state.
 pub const LONGEST_SEGMENT: u64 = 17 << 18;
@@ -230,13 +233,15 @@ impl<'a> IntoIterator for &'a Index {
 pub(super) struct Recorder {
     /// Plaintext offset of the last point.
     last: u64,
+    /// See [`super::Decoder::space`].
+    pub spacing: u64,
     points: Vec<SeekPoint>,
     window: Box<[u8; WINDOW]>,
 }
 
 impl Recorder {
     pub fn new() -> Self {
-        Recorder { last: 0, points: Vec::new(), window: Box::new([0; WINDOW]) }
+        Recorder { last: 0, spacing: SPACING, points: Vec::new(), window: Box::new([0; WINDOW]) }
     }
 
     pub fn take(&mut self) -> Vec<SeekPoint> {
@@ -244,7 +249,7 @@ impl Recorder {
     }
 
     pub fn is_due(&self, out: u64) -> bool {
-        out - self.last >= SPACING
+        out - self.last >= self.spacing
     }
 
     /// No boundary came in time.
@@ -256,7 +261,7 @@ impl Recorder {
     /// end. Stopping at every block would cost 23 %, so it is asked for only when a point is due.
     pub fn plan(&self, out: u64) -> (usize, bool) {
         let due = self.is_due(out);
-        let left = if due { LONGEST_SEGMENT } else { SPACING } - (out - self.last).min(LONGEST_SEGMENT);
+        let left = if due { LONGEST_SEGMENT } else { self.spacing } - (out - self.last).min(LONGEST_SEGMENT);
         (left as usize, due)
     }
 

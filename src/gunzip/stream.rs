@@ -13,7 +13,7 @@
 use crc_fast::{CrcAlgorithm, Digest};
 
 use super::header::{Header, MAGIC};
-use super::points::{Entry, Recorder, SeekPoint};
+use super::points::{Entry, Recorder, SPACING, SeekPoint, WIDEST_SPACING};
 use super::raw::{Out, RawInflate, WINDOW};
 use crate::err;
 use crate::error::{Error, Kind, Result};
@@ -154,6 +154,13 @@ impl Decoder {
         };
         self.phase = Phase::Failed(error.clone());
         Err(error)
+    }
+
+    /// Takes points that are so many bytes of plaintext apart from now on: between [`SPACING`] and [`WIDEST_SPACING`].
+    pub fn space(&mut self, spacing: u64) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.spacing = spacing.clamp(SPACING, WIDEST_SPACING);
+        }
     }
 
     /// The seek points recorded since the last call, in order. They can be used at once.

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, Shared as SharedFuture};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::cache::Part;
 use super::cutter::MOST_IDLE;
@@ -39,7 +39,15 @@ impl Scan {
         }
         let ahead = self.shared.cpu.cores() * 4;
         let last = self.read_segments(Segments::len);
+        let mut room = self.shared.cache.own_share();
         for index in here + 1..(here + 1 + ahead).min(last) {
+            let need = self.read_segments(|s| s.recipe(index, self.head.gzip_len)).map_or(0, |recipe| recipe.cost());
+            // No more than can be made at once: whoever jumps elsewhere would have to wait for it.
+            room = match room.checked_sub(need) {
+                Some(left) => left,
+                None if index > here + 1 => return,
+                None => 0,
+            };
             drop(self.segment(index, None));
         }
     }
@@ -110,7 +118,9 @@ impl Scan {
     /// Inflates one segment from its seek point.
     async fn inflate(self: &Arc<Self>, recipe: Recipe, mut early: Option<Early>) -> Result<Bytes> {
         let len = (recipe.text.end - recipe.text.start) as usize;
-        let _permit = self.shared.cache.work(len as u64 + (recipe.gzip.end - recipe.gzip.start)).await;
+        let cost = recipe.cost();
+        let own = cost.min(self.shared.cache.own_share()) >> 10;
+        let _own = self.making.acquire_many(own as u32).await;
         let cover = self.head.content.cover(recipe.gzip.clone(), self.head.total);
         let point = match recipe.entry {
             Entry::Begin => Arc::new(SeekPoint::start()),
@@ -118,6 +128,8 @@ impl Scan {
             Entry::Kept(kept) => self.kept_point(kept).await?,
         };
         let cipher = self.ciphertext(cover).await?;
+        // Last: whoever has it goes on to the end.
+        let _permit = self.shared.cache.work(cost).await;
         let scan = Arc::clone(self);
         self.shared
             .cpu
@@ -151,24 +163,25 @@ impl Scan {
     /// Ciphertext of a range that verify has passed: from the cache or its folder, or fetched again.
     pub(super) async fn ciphertext(self: &Arc<Self>, range: Range<u64>) -> Result<Cipher> {
         if let Some(pieces) = self.cached_ciphertext(&range) {
-            return Ok(Cipher::Known(pieces));
+            return Ok(Cipher::Known { pieces, _room: None });
         }
         let first = range.start / CHUNK;
         let start = first * CHUNK;
         let end = (range.end.div_ceil(CHUNK) * CHUNK).min(self.head.total);
         let wanted = (range.start - start) as usize..(range.end - start) as usize;
+        let room = self.shared.cache.again(end - start).await;
         if let Some(bytes) = self.kept_chunks(start..end).await {
-            return Ok(Cipher::Known(vec![bytes.slice(wanted)]));
+            return Ok(Cipher::Known { pieces: vec![bytes.slice(wanted)], _room: Some(room) });
         }
         let bytes = self.fetch(start..end).await?;
-        Ok(Cipher::Fetched { bytes, first, wanted })
+        Ok(Cipher::Fetched { bytes, first, wanted, _room: room })
     }
 
     /// The pieces of `cipher`, once fetched ones are known to be those that verify has passed. For the CPU pool.
     fn authentic(&self, cipher: Cipher) -> Result<Vec<Bytes>> {
         let (bytes, first, wanted) = match cipher {
-            Cipher::Known(pieces) => return Ok(pieces),
-            Cipher::Fetched { bytes, first, wanted } => (bytes, first, wanted),
+            Cipher::Known { pieces, .. } => return Ok(pieces),
+            Cipher::Fetched { bytes, first, wanted, .. } => (bytes, first, wanted),
         };
         self.check(first, &bytes)?;
         if let Some(shelf) = &self.shelf {
@@ -220,9 +233,9 @@ impl Scan {
 /// Pieces of ciphertext.
 pub(super) enum Cipher {
     /// They have not left this process since verify had them.
-    Known(Vec<Bytes>),
+    Known { pieces: Vec<Bytes>, _room: Option<OwnedSemaphorePermit> },
     /// Whole chunks from number `first` on, still to be compared with their digests; `wanted` is the part in question.
-    Fetched { bytes: Bytes, first: u64, wanted: Range<usize> },
+    Fetched { bytes: Bytes, first: u64, wanted: Range<usize>, _room: OwnedSemaphorePermit },
 }
 
 pub(super) enum Ready {

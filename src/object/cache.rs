@@ -4,7 +4,8 @@
 //! * What is cached plus what is reserved for indexes never exceeds `memory` less the share for bytes in flight.
 //! * Bytes in flight (from the network) and bytes at work (being decrypted and inflated) hold a permit each, taken
 //!   *before* they are allocated; a demand larger than its whole share takes all of it and so runs alone. Work waits
-//!   for no other permit, so it always ends and the two cannot block each other.
+//!   for no other permit and for no request, so it always ends, whatever hangs. Small objects, and what is fetched again for
+//!   a reader, have shares of their own.
 //! * Entries are evicted least recently used first, with their cost in bytes, before the new one goes in.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -45,6 +46,10 @@ pub struct Cache {
     work: Arc<Semaphore>,
     /// Size of each of the two.
     share_kib: u32,
+    /// Small objects: a fourth of that size.
+    small: Arc<Semaphore>,
+    /// What is fetched again: half that size.
+    again: Arc<Semaphore>,
     hits: AtomicU64,
     misses: AtomicU64,
     evictions: AtomicU64,
@@ -71,17 +76,20 @@ pub struct CacheStats {
 }
 
 impl Cache {
-    /// `memory`: the whole budget in bytes; an eighth of it is for bytes in flight, an eighth for bytes at work.
+    /// `memory`: the whole budget in bytes; an eighth of it is for bytes in flight, an eighth for bytes at work, and
+    /// three fourths of that for small objects and what is fetched again.
     pub fn new(memory: usize) -> Arc<Self> {
         let share_kib = u32::try_from(memory / 8 / 1024).unwrap_or(MOST_KIB).clamp(1, MOST_KIB);
         Arc::new(Cache {
             map: Mutex::new(Lru { entries: LruCache::unbounded(), bytes: 0 }),
             memory,
-            limit: memory - memory / 4,
+            limit: memory - memory / 4 - memory / 32 * 3,
             reserved: AtomicUsize::new(0),
             flight: Arc::new(Semaphore::new(share_kib as usize)),
             work: Arc::new(Semaphore::new(share_kib as usize)),
             share_kib,
+            small: Arc::new(Semaphore::new(share_kib.div_ceil(4) as usize)),
+            again: Arc::new(Semaphore::new(share_kib.div_ceil(2) as usize)),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
@@ -132,11 +140,12 @@ impl Cache {
         self.lock().entries.demote(&key);
     }
 
-    pub fn remove(&self, key: CacheKey) {
+    /// Removes an entry: what it was.
+    pub fn remove(&self, key: CacheKey) -> Option<Bytes> {
         let mut map = self.lock();
-        if let Some(old) = map.entries.pop(&key) {
-            map.bytes -= old.len() + OVERHEAD;
-        }
+        let old = map.entries.pop(&key)?;
+        map.bytes -= old.len() + OVERHEAD;
+        Some(old)
     }
 
     /// Drops every cached byte; reservations stay.
@@ -153,6 +162,11 @@ impl Cache {
 
     pub fn reserved(&self) -> usize {
         self.reserved.load(Ordering::Relaxed)
+    }
+
+    /// How many eighths of the cache are reserved.
+    pub fn crowding(&self) -> usize {
+        self.reserved() / (self.limit / 8).max(1)
     }
 
     /// Counts `bytes` of an index (seek points, digests) against the budget; what no longer fits is evicted.
@@ -173,16 +187,32 @@ impl Cache {
 
     /// Waits for a place for `bytes` that come from the network.
     pub async fn flight(&self, bytes: u64) -> OwnedSemaphorePermit {
-        self.permit(&self.flight, bytes).await
+        self.permit(&self.flight, bytes, self.share_kib).await
+    }
+
+    /// The same for a small object, all of it.
+    pub async fn small_flight(&self, bytes: u64) -> OwnedSemaphorePermit {
+        self.permit(&self.small, bytes, self.share_kib.div_ceil(4)).await
+    }
+
+    /// The same for a part of a scanned object that is fetched again: half of this share at most.
+    pub async fn again(&self, bytes: u64) -> OwnedSemaphorePermit {
+        self.permit(&self.again, bytes, self.share_kib.div_ceil(4)).await
+    }
+
+    /// What one object may have in flight, and what its segments may take: half a share each, so that one whose requests
+    /// hang does not keep all others waiting.
+    pub fn own_share(&self) -> u64 {
+        u64::from(self.share_kib) * 512
     }
 
     /// Waits for a place for `bytes` that are being decrypted or inflated.
     pub async fn work(&self, bytes: u64) -> OwnedSemaphorePermit {
-        self.permit(&self.work, bytes).await
+        self.permit(&self.work, bytes, self.share_kib).await
     }
 
-    async fn permit(&self, share: &Arc<Semaphore>, bytes: u64) -> OwnedSemaphorePermit {
-        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).clamp(1, self.share_kib);
+    async fn permit(&self, share: &Arc<Semaphore>, bytes: u64, most_kib: u32) -> OwnedSemaphorePermit {
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).clamp(1, most_kib);
         match Arc::clone(share).acquire_many_owned(kib).await {
             Ok(permit) => {
                 self.used(&self.lock());
@@ -194,8 +224,10 @@ impl Cache {
 
     /// What of the budget is in use now.
     fn used(&self, map: &Lru) -> usize {
-        let taken = |share: &Semaphore| (self.share_kib as usize).saturating_sub(share.available_permits()) << 10;
-        let used = map.bytes + self.reserved() + taken(&self.flight) + taken(&self.work);
+        let taken = |share: &Semaphore, of: u32| (of as usize).saturating_sub(share.available_permits()) << 10;
+        let large = taken(&self.flight, self.share_kib) + taken(&self.work, self.share_kib);
+        let small = taken(&self.small, self.share_kib.div_ceil(4)) + taken(&self.again, self.share_kib.div_ceil(2));
+        let used = map.bytes + self.reserved() + large + small;
         self.peak.fetch_max(used, Ordering::Relaxed);
         used
     }

@@ -73,6 +73,11 @@ impl Cutter {
         Ok(false)
     }
 
+    /// See [`Decoder::space`].
+    pub fn space(&mut self, spacing: u64) {
+        self.decoder.space(spacing);
+    }
+
     fn cut(&mut self, point: SeekPoint) {
         let at = (point.out - self.start) as usize;
         if at == 0 {

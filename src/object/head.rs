@@ -5,11 +5,12 @@
 //! the same request. Nothing here is authenticated: the size hint is for `stat` before `open` only.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use super::cache::{Cache, CacheKey, Part};
 use super::{Listed, Shared};
 use crate::envelope::{ContentKey, Envelope, Found, Version};
 use crate::err;
@@ -40,15 +41,21 @@ pub struct Head {
     pub gzip_len: u64,
     /// ISIZE of the last member where it is plausible for a single member: a hint for `stat`, nothing more.
     pub size_hint: Option<u64>,
-    /// The whole object, if it is small, until the scan takes it: the budget knows nothing of it.
-    body: Mutex<Option<Bytes>>,
+    /// Where the cache has the whole object, if it is small, until the scan takes it.
+    body: CacheKey,
     /// False for CBC objects.
     pub authenticated: bool,
 }
 
 impl Head {
-    pub fn take_body(&self) -> Option<Bytes> {
-        self.body.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// All of the object is asked for at once.
+    pub fn is_small(&self) -> bool {
+        self.total <= SMALL
+    }
+
+    /// A small object's bytes, for the first who asks. None also where the cache had no room for them.
+    pub fn take_body(&self, cache: &Cache) -> Option<Bytes> {
+        cache.remove(self.body).filter(|body| body.len() as u64 == self.total)
     }
 }
 
@@ -62,6 +69,7 @@ async fn fetch_inner(shared: &Shared, object: &Listed) -> Result<Head> {
     let master = shared.keyring.require(&object.key_sum)?;
     // Not `Whole`: a listing that lies about the size does not decide how much is fetched.
     let range = ByteRange::Suffix(if object.size <= SMALL { SMALL } else { SUFFIX });
+    let _room = if object.size <= SMALL { Some(shared.cache.small_flight(object.size).await) } else { None };
     let got =
         shared.store.get(&GetRequest { key: object.key.clone(), pin: Pin::ETag(object.etag.clone()), range }).await?;
     if got.total != object.size {
@@ -95,6 +103,10 @@ async fn fetch_inner(shared: &Shared, object: &Listed) -> Result<Head> {
     let gzip_len = tail.plain_len;
     let isize = tail.trailer.map(|[_, _, _, _, a, b, c, d]| u64::from(u32::from_le_bytes([a, b, c, d])));
     let size_hint = isize.and_then(|isize| plausible(gzip_len, isize));
+    let body = CacheKey { scan: shared.next_scan(), part: Part::Run(0) };
+    if got.start == 0 && got.bytes.len() as u64 == got.total {
+        shared.cache.insert(body, got.bytes);
+    }
     Ok(Head {
         content: Arc::new(content),
         version,
@@ -105,7 +117,7 @@ async fn fetch_inner(shared: &Shared, object: &Listed) -> Result<Head> {
         total: got.total,
         gzip_len,
         size_hint,
-        body: Mutex::new((got.start == 0 && got.bytes.len() as u64 == got.total).then_some(got.bytes)),
+        body,
         authenticated,
     })
 }

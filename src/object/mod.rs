@@ -130,8 +130,8 @@ pub struct Objects {
     shared: Arc<Shared>,
     table: Mutex<HashMap<(String, String), Kept>>,
     clock: AtomicU64,
-    /// Proofs of files that nobody holds are dropped, oldest first, beyond this.
-    idle_index_limit: usize,
+    /// The whole budget. Proofs of files that nobody holds are dropped, oldest first, beyond a fourth of it.
+    memory: usize,
 }
 
 struct Kept {
@@ -168,12 +168,7 @@ impl Objects {
             next_scan: AtomicU64::new(1),
             turns: turn::Turns::new(cpu.cores()),
         };
-        Objects {
-            shared: Arc::new(shared),
-            table: Mutex::new(HashMap::new()),
-            clock: AtomicU64::new(0),
-            idle_index_limit: memory / 4,
-        }
+        Objects { shared: Arc::new(shared), table: Mutex::new(HashMap::new()), clock: AtomicU64::new(0), memory }
     }
 
     /// For the end: waits, though not for long, until the cache folder has what is still to be written there.
@@ -181,6 +176,11 @@ impl Objects {
         if let Some(disk) = &self.shared.disk {
             disk.settle().await;
         }
+    }
+
+    /// The byte budget.
+    pub fn memory(&self) -> usize {
+        self.memory
     }
 
     pub fn shared(&self) -> &Arc<Shared> {
@@ -223,7 +223,7 @@ impl Objects {
     /// Forgets files that nobody holds while there are too many or their indexes take too much of the budget.
     /// An eighth goes at a time, so that the work stays small for each call.
     fn trim(&self, table: &mut HashMap<(String, String), Kept>) {
-        if table.len() < IDLE_FILES && self.shared.cache.reserved() <= self.idle_index_limit {
+        if table.len() < IDLE_FILES && self.shared.cache.reserved() <= self.memory / 4 {
             return;
         }
         let mut idle: Vec<u64> = table.values().filter(|k| Arc::strong_count(&k.file) == 1).map(|k| k.used).collect();

@@ -25,6 +25,7 @@ use super::scan::{CHUNK, Progress, RUN, STOPPED, Scan};
 use super::segment::Segments;
 use crate::err;
 use crate::error::{Error, Kind, Result};
+use crate::gunzip::SPACING;
 
 /// Ranged GETs of one scan at a time.
 const PARALLEL: usize = 8;
@@ -36,6 +37,12 @@ const STEPS: usize = 8;
 const IDLE_BUFFERS: usize = 8;
 const READY_BUFFERS: usize = 4;
 
+/// How far apart seek points are taken when indexes take so many eighths of the cache: they are the one thing in it that
+/// cannot be evicted while its file is open.
+fn spacing(eighths: usize) -> u64 {
+    SPACING << eighths.min(2)
+}
+
 /// A decrypted run, with its place in the budget.
 struct Plain {
     bytes: Bytes,
@@ -44,11 +51,11 @@ struct Plain {
 
 impl Scan {
     /// The whole pass; the exact size if it ends well.
-    pub(super) async fn run(self: &Arc<Self>, body: Option<Bytes>) -> Result<u64> {
+    pub(super) async fn run(self: &Arc<Self>) -> Result<u64> {
         // The text of a small object comes with its head.
-        let turn = if body.is_none() { Some(self.shared.turns.wait().await) } else { None };
+        let turn = if self.head.is_small() { None } else { Some(self.shared.turns.wait().await) };
         let verify = async {
-            let result = self.verify(body).await;
+            let result = self.verify().await;
             if result.is_err() {
                 self.progress.send_modify(|p| p.verified = STOPPED);
             }
@@ -69,21 +76,24 @@ impl Scan {
         decoded
     }
 
-    async fn verify(self: &Arc<Self>, body: Option<Bytes>) -> Result<()> {
+    async fn verify(self: &Arc<Self>) -> Result<()> {
         let total = self.head.total;
         let runs = total.div_ceil(RUN);
         let mut verifier = self.head.content.verifier(total)?;
         let fetch = |n: u64| {
-            let (body, scan) = (body.clone(), Arc::clone(self));
+            let scan = Arc::clone(self);
             async move {
                 let range = n * RUN..((n + 1) * RUN).min(total);
                 // In order: a later run that has its place must not keep an earlier one from it.
-                let permit = scan.shared.cache.flight(range.end - range.start).await;
+                let (cache, len, small) = (&scan.shared.cache, range.end - range.start, scan.head.is_small());
+                let permit = if small { cache.small_flight(len).await } else { cache.flight(len).await };
                 // A task of its own goes on while this one computes; not after a failure of another run.
+                let scan = Arc::clone(&scan);
                 let task = Running(tokio::spawn(async move {
                     let first = n * (RUN / CHUNK);
+                    let body = if small { scan.head.take_body(&scan.shared.cache) } else { None };
                     let bytes = match body {
-                        Some(body) => body.slice(range.start as usize..range.end as usize),
+                        Some(body) => body,
                         None => scan.fetch(range).await?,
                     };
                     if let Some(shelf) = &scan.shelf {
@@ -96,7 +106,8 @@ impl Scan {
                 task.await.map_err(|_| err!(Kind::Internal, "a fetch's task panicked"))?
             }
         };
-        let mut fetches = stream::iter(0..runs).map(fetch).buffered(PARALLEL);
+        let parallel = (self.shared.cache.own_share() / RUN).clamp(1, PARALLEL as u64) as usize;
+        let mut fetches = stream::iter(0..runs).map(fetch).buffered(parallel);
         let mut n = 0;
         while let Some(fetched) = fetches.next().await {
             let (permit, bytes, digests) = fetched?;
@@ -205,11 +216,10 @@ impl Scan {
             if scan.wait(|p| (p.verified > n && !scan.is_too_far(p)).then_some(p.verified)).await? == STOPPED {
                 return Err(err!(Kind::Internal, "verification failed")); // verify's own error is the one reported
             }
-            // From here on it waits for nobody: whoever holds a permit goes on to the end.
             let gzip = n * RUN..((n + 1) * RUN).min(scan.head.gzip_len);
             let cover = scan.head.content.cover(gzip.clone(), scan.head.total);
-            let permit = scan.shared.cache.work(RUN + STEP as u64).await;
             let cipher = scan.ciphertext(cover).await?;
+            let permit = scan.shared.cache.work(RUN + STEP as u64).await;
             let work = Arc::clone(&scan);
             let bytes = scan.shared.cpu.run(move || work.decrypt(gzip, cipher)).await??;
             Ok(Plain { bytes, _permit: permit })
@@ -230,6 +240,7 @@ impl Scan {
     /// Inflates from `input[*used..]`, publishing as it goes; false if there is more to do. Gives up its core now and then,
     /// however well the input was compressed.
     fn inflate_run(&self, work: &mut Cutter, input: &[u8], used: &mut usize, dropped: &mut bool) -> Result<bool> {
+        work.space(spacing(self.shared.cache.crowding()));
         for _ in 0..STEPS {
             let drained = work.step(input, used);
             *dropped |= !self.publish(work, false);

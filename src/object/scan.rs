@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::access::Load;
 use super::cache::{CacheKey, Part};
@@ -62,6 +62,8 @@ pub struct Scan {
     /// Consumed runs left in the cache, since not all of their text is there.
     pub(super) kept: AtomicU64,
     pub(super) loads: Mutex<std::collections::HashMap<u64, Load>>,
+    /// Room for its segments that are being made, in KiB.
+    pub(super) making: Semaphore,
     reserved: AtomicUsize,
     /// This object's part of the cache folder.
     pub(super) shelf: Option<Arc<Shelf>>,
@@ -74,7 +76,6 @@ pub struct Scan {
 impl Scan {
     /// Starts the pass in the background.
     pub fn start(shared: &Arc<Shared>, object: &Listed, head: Arc<Head>) -> Result<Arc<Scan>> {
-        let body = head.take_body();
         let shelf = Shelf::of(shared, object, &head);
         let scan = Arc::new(Scan::new(shared, object, head, Digests::new()?, shelf));
         if shared.policy.verify == Verify::Stream {
@@ -82,7 +83,7 @@ impl Scan {
         }
         let task = Arc::clone(&scan);
         tokio::spawn(async move {
-            let done = task.run(body).await.map_err(|e| task.explain(e));
+            let done = task.run().await.map_err(|e| task.explain(e));
             if let Ok(size) = &done {
                 task.remember(*size);
             }
@@ -129,6 +130,7 @@ impl Scan {
             reader: AtomicU64::new(0),
             kept: AtomicU64::new(0),
             loads: Mutex::default(),
+            making: Semaphore::new((shared.cache.own_share() >> 10) as usize),
             reserved: AtomicUsize::new(0),
             shelf,
             seal: None,

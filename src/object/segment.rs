@@ -58,6 +58,13 @@ pub struct Recipe {
     pub gzip: Range<u64>,
 }
 
+impl Recipe {
+    /// Bytes that are at work while it is followed.
+    pub fn cost(&self) -> u64 {
+        (self.text.end - self.text.start) + (self.gzip.end - self.gzip.start)
+    }
+}
+
 impl Segments {
     /// Appends the segment `text` that starts at `point`; `end` is where the point behind it has its input (None at the end
     /// of the file). Returns the memory that its seek point takes.

@@ -97,7 +97,7 @@ async fn run<R: Stored, T: Text>(
     raw: &Held<R>,
     text: &Held<T>,
 ) -> Result<(u64, Option<u64>)> {
-    let (body, total) = (head.take_body(), head.total);
+    let (body, total) = (head.take_body(&shared.cache), head.total);
     let fetch = |n: u64| {
         let (body, shared, head, key) = (body.clone(), Arc::clone(shared), Arc::clone(head), object.key.clone());
         async move {

@@ -30,6 +30,7 @@ mod queue;
 mod range;
 mod retry;
 mod s3;
+mod waited;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,6 +47,7 @@ pub use part::Part;
 pub use range::{ByteRange, MOST_WHOLE};
 pub use retry::Retry;
 pub use s3::{Front, Identity, Probe, Refusal, S3Options, S3Store, StaticCredentials, Why};
+pub use waited::{Since, Waited};
 
 /// Seconds since 1970 (UTC) and nanoseconds.
 pub type Timestamp = (i64, u32);

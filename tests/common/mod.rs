@@ -4,4 +4,5 @@
 pub mod archive;
 pub mod mounted;
 pub mod s3;
+pub mod tiles;
 pub mod watch;

@@ -29,6 +29,7 @@ pub struct Setup {
     args: Vec<OsString>,
     env: BTreeMap<OsString, OsString>,
     key_file: Option<PathBuf>,
+    group: Option<PathBuf>,
 }
 
 impl Setup {
@@ -55,6 +56,7 @@ impl Setup {
             args: Vec::new(),
             env: BTreeMap::new(),
             key_file: Some(dir.path().join("keys")),
+            group: None,
             dir,
         };
         let home = setup.dir.path().to_owned();
@@ -97,6 +99,12 @@ impl Setup {
         self
     }
 
+    /// In this control group.
+    pub fn within(mut self, group: &Path) -> Setup {
+        self.group = Some(group.to_owned());
+        self
+    }
+
     /// Another mountpoint than the fresh folder.
     pub fn on(mut self, path: &Path) -> Setup {
         self.path = path.to_owned();
@@ -122,6 +130,11 @@ impl Setup {
 
     pub fn command(&self) -> Command {
         let mut command = Command::new(PROGRAM);
+        if let Some(group) = &self.group {
+            command = Command::new("sh");
+            let enter = format!("echo 0 >'{}/cgroup.procs' && exec \"$0\" \"$@\"", group.display());
+            command.args(["-c", &enter, PROGRAM]);
+        }
         command.arg("mount").arg(&self.bucket).arg(&self.path).arg("--log-file").arg(self.log_file());
         if let Some(keys) = &self.key_file {
             command.arg("--key-file").arg(keys);

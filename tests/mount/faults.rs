@@ -4,7 +4,7 @@
 //! `docs/SECURITY.md` has the whole table, and where each row is shown.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -324,6 +324,73 @@ fn a_killed_reader_is_gone_and_others_read_on() {
     assert!(read(&mount.path(logs[2].path())).unwrap() == text);
     let status = within(HANGING, || cat.try_wait().unwrap()).expect("the killed reader is still there");
     assert!(!status.success());
+}
+
+/// Many who want the same folder wait for one deadline, not one after the other for one each.
+#[test]
+fn those_who_wait_for_a_folder_share_its_failure() {
+    const MANY: usize = 20;
+    let server = Server::start();
+    archive::put(&server, &Log::at(0), SealAs::V2, &archive::gzip(b"x\n"));
+    let mount = Setup::s3(&server).args(["--request-deadline", DEADLINE]).mount();
+    assert_eq!(mount.out("ls"), "prod");
+    server.forget();
+    server.set_hook(|seen| seen.is_list().then_some(Reply::Hang));
+    let start = std::sync::Barrier::new(MANY);
+    std::thread::scope(|scope| {
+        for _ in 0..MANY {
+            scope.spawn(|| {
+                start.wait();
+                assert_eq!(errno(fs::read_dir(mount.path("prod"))), libc::EIO);
+            });
+        }
+    });
+    // One alone costs four requests, twice. Some may have come so late that they asked again.
+    let lists = server.requests().iter().filter(|r| r.is_list()).count();
+    assert!(lists < 4 * MANY, "{lists} requests for {MANY} readers");
+}
+
+/// However little memory there is: an object whose scan hangs, and one of which read segments hang, leave enough of it for a
+/// third one.
+#[test]
+fn objects_that_hang_leave_room_for_others() {
+    let server = Server::start();
+    let (text, logs) = (archive::noise(3, 30_000_000), [0, 1, 2].map(Log::at));
+    logs.iter().for_each(|log| drop(archive::put(&server, log, SealAs::V2, &archive::gzip_level(&text, 1))));
+    let mount = Setup::s3(&server).args(["--memory", "32MiB", "--request-deadline", "10m"]).mount();
+    let file = fs::File::open(mount.path(logs[0].path())).unwrap();
+    let mut last = [0];
+    file.read_exact_at(&mut last, text.len() as u64 - 1).unwrap();
+    // Nothing more comes of two of them, for longer than this test may take.
+    let hanging = [logs[0].key(), logs[1].key()];
+    server.forget();
+    server.set_hook(move |seen| (hanging.contains(&seen.key) && is_run(seen)).then_some(Reply::Hang));
+    let file = Arc::new(file);
+    let mut readers: Vec<_> = (0..12)
+        .map(|n| {
+            let file = Arc::clone(&file);
+            std::thread::spawn(move || errno(file.read_at(&mut [0; 1000], n * 2_400_000)))
+        })
+        .collect();
+    readers.push(std::thread::spawn({
+        let path = mount.path(logs[1].path());
+        move || errno(fs::read(path))
+    }));
+    for log in &logs[..2] {
+        eventually("it hangs", || server.requests().iter().any(|r| r.key == log.key() && is_run(r)).then_some(()));
+    }
+    let other = reader(&mount, &logs[2]);
+    within(HANGING, || other.is_finished().then_some(())).expect("the third one hangs with them");
+    assert!(other.join().unwrap().unwrap() == text);
+    let waiting = readers.iter().filter(|reader| !reader.is_finished()).count();
+    assert!(waiting > 2, "{waiting} readers wait: the test shows nothing");
+    // Ends them.
+    mount.signal(libc::SIGKILL);
+    for reader in readers {
+        reader.join().unwrap();
+    }
+    let mut mount = mount;
+    assert!(!mount.wait().success());
 }
 
 /// Credentials that expire while the mount is there: read anew once, from where they come from.

@@ -9,7 +9,7 @@ use logarchivefs::envelope::SealAs;
 
 use crate::common::archive::{self, Log};
 use crate::common::mounted::{Mount, Setup, errno};
-use crate::common::s3::Server;
+use crate::common::s3::{Reply, Server};
 use crate::common::watch::{detach, eventually, is_mounted, kill, run};
 
 fn server() -> Server {
@@ -67,13 +67,47 @@ fn a_signal_ends_waiting_readers() {
     let mut mount = Setup::s3(&server).mount();
     assert_eq!(mount.out("find . -type f | wc -l"), "2");
     server.forget();
-    server.set_hook(|r| r.is_get().then_some(crate::common::s3::Reply::Hang));
+    server.set_hook(|r| r.is_get().then_some(Reply::Hang));
     let path = mount.path(Log::at(0).path());
     let reader = std::thread::spawn(move || errno(fs::read(path)));
     eventually("the reader waits", || server.requests().iter().any(|r| r.is_get()).then_some(()));
     mount.signal(libc::SIGTERM);
     ends_well(&mut mount);
     assert_ne!(reader.join().unwrap(), 0);
+}
+
+/// A scan of which more and more comes, and one of which nothing does: no request would be given up for minutes.
+#[test]
+fn a_signal_ends_scans() {
+    let server = Server::start();
+    let text = archive::noise(1, 60_000_000);
+    let gzip = archive::gzip_level(&text, 1);
+    let logs = [0, 1].map(Log::at);
+    logs.iter().for_each(|log| drop(archive::put(&server, log, SealAs::V2, &gzip)));
+    let slow = logs[0].key();
+    // The end of each object comes at once, and tells what it is.
+    server.set_hook(move |r| {
+        let run = r.is_get() && r.range.as_deref().is_some_and(|range| !range.starts_with("bytes=-"));
+        run.then_some(if r.key == slow { Reply::Cut(200_000) } else { Reply::Stall(100_000) })
+    });
+    for verify in ["full", "stream"] {
+        let mut mount = Setup::s3(&server).args(["--verify", verify, "--request-deadline", "10m"]).mount();
+        server.forget();
+        let readers: Vec<_> = (0..40)
+            .map(|n| {
+                let path = mount.path(logs[n % logs.len()].path());
+                std::thread::spawn(move || errno(fs::read(path)))
+            })
+            .collect();
+        let asked = |log: &Log, n| server.requests().iter().filter(|r| r.key == log.key()).count() > n;
+        eventually("one scan waits", || asked(&logs[1], 1).then_some(()));
+        eventually("and the other goes on", || asked(&logs[0], 20).then_some(()));
+        mount.signal(libc::SIGTERM);
+        let start = std::time::Instant::now();
+        ends_well(&mut mount);
+        eprintln!("--verify {verify}: the end took {:?}", start.elapsed());
+        readers.into_iter().for_each(|reader| assert_ne!(reader.join().unwrap(), 0));
+    }
 }
 
 #[test]

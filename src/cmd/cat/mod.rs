@@ -108,7 +108,8 @@ impl Cat {
 
     async fn run(mut self, archive: Arc<Archive>, args: CatArgs) -> Result<u8> {
         let listing = files::list(Arc::clone(&archive), args.paths, self.view.window);
-        let mut queue = Queue::new(archive, Arc::clone(&self.tally), listing, args.read.memory);
+        let memory = archive.objects.memory();
+        let mut queue = Queue::new(archive, Arc::clone(&self.tally), listing, memory);
         let printed = if args.merge { self.merge(&mut queue).await } else { self.each(&mut queue).await };
         let printed = printed.and_then(|()| self.flush());
         self.say_notes();

@@ -3,33 +3,31 @@
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::check::Check;
 use super::report::size;
 use crate::daemon;
+use crate::memory::{BESIDES, Limit, available, usual};
 
-/// What a mount takes beyond `--memory`, at most.
-const BESIDES: u64 = 100 << 20;
 /// Connections, the device, and some to spare.
 const FILES: u64 = 256;
 /// Stacks, arenas and the program itself are mapped, whether used or not.
 const ADDRESSES: u64 = 1 << 30;
 
-pub fn checks(memory: usize) -> Vec<Check> {
+pub fn checks(memory: Option<usize>) -> Vec<Check> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let conf = fs::read_to_string("/etc/fuse.conf").unwrap_or_default();
     let root = daemon::uid() == 0;
-    let cgroups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let limit = group_limit(Path::new("/sys/fs/cgroup"), &cgroups);
-    let free = fs::read_to_string("/proc/meminfo").ok().and_then(|text| available(&text));
+    let limit = Limit::find();
+    let memory = memory.map_or_else(|| usual(limit), |bytes| bytes as u64);
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
     vec![
         device(),
         helper(&status, find("fusermount3")),
         allow_other(root, &conf),
-        room(memory as u64, limit, free),
-        bounds(memory as u64, &limits),
+        room(memory, limit, available()),
+        bounds(memory, &limits),
     ]
 }
 
@@ -99,48 +97,23 @@ fn allow_other(root: bool, conf: &str) -> Check {
     }
 }
 
-/// The least memory limit of the control groups that this process is in, v2 or v1.
-fn group_limit(root: &Path, cgroups: &str) -> Option<u64> {
-    let limits = cgroups.lines().filter_map(|line| {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (parts.next()?, parts.next()?);
-        let (top, file) = match controllers {
-            "" => (root.to_owned(), "memory.max"),
-            list if list.split(',').any(|c| c == "memory") => (root.join("memory"), "memory.limit_in_bytes"),
-            _ => return None,
-        };
-        // A container may see its own group as the top, whatever the path says: those that are not there are passed over.
-        let group = top.join(path.trim_start_matches('/'));
-        let read = |dir: &Path| fs::read_to_string(dir.join(file)).ok()?.trim().parse::<u64>().ok();
-        group.ancestors().take_while(|dir| dir.starts_with(&top)).filter_map(read).min()
-    });
-    // v1 writes "no limit" as a number beyond any memory.
-    limits.min().filter(|limit| *limit < 1 << 60)
-}
-
-fn available(meminfo: &str) -> Option<u64> {
-    let kib = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?.trim().strip_suffix("kB")?;
-    kib.trim().parse::<u64>().ok()?.checked_mul(1024)
-}
-
-fn room(memory: u64, limit: Option<u64>, free: Option<u64>) -> Check {
+fn room(memory: u64, limit: Option<Limit>, free: Option<u64>) -> Check {
     let name = "memory";
     let need = memory.saturating_add(BESIDES);
     let wanted = format!("a mount with --memory {} takes up to {}", size(memory), size(need));
-    let fitting = |most: u64| match most.saturating_sub(BESIDES) >> 20 {
-        mib @ 32.. => format!("give --memory {mib}MiB"),
-        _ => "32MiB is the least for --memory".into(),
+    let fitting = |limit: Limit| match limit.fitting() {
+        fits if limit.is_below(fits) => "32MiB is the least for --memory".into(),
+        fits => format!("give --memory {}MiB", fits >> 20),
     };
-    if let Some(limit) = limit.filter(|limit| *limit < need) {
+    if let Some(limit) = limit.filter(|limit| limit.is_below(memory)) {
         let advice = format!("{}, or raise the limit of the container or unit", fitting(limit));
-        return Check::warn(name, format!("{wanted}, but the control group's limit is {}", size(limit)), advice);
+        return Check::warn(name, format!("{wanted}, but {} has {}", limit.whose, size(limit.bytes)), advice);
     }
-    if let Some(free) = free.filter(|free| *free < need) {
+    if let Some(free) = free.map(|bytes| Limit { bytes, whose: "" }).filter(|free| free.is_below(memory)) {
         let advice = format!("{}, or free some", fitting(free));
-        return Check::warn(name, format!("{wanted}, but only {} is available", size(free)), advice);
+        return Check::warn(name, format!("{wanted}, but only {} is available", size(free.bytes)), advice);
     }
-    let limit =
-        limit.map_or("no control group limits it".into(), |l| format!("the control group's limit is {}", size(l)));
+    let limit = limit.map_or("no limit is known".into(), |l| format!("{} has {}", l.whose, size(l.bytes)));
     Check::ok(name, format!("{wanted}; {limit}"))
 }
 
@@ -198,44 +171,16 @@ mod tests {
     }
 
     #[test]
-    fn control_groups() {
-        let dir = tempfile::tempdir().unwrap();
-        let write = |path: &str, text: &str| {
-            let path = dir.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
-        let limit = |cgroups: &str| group_limit(dir.path(), cgroups);
-        assert_eq!(limit("0::/a/b\n"), None);
-        write("a/b/memory.max", "max\n");
-        assert_eq!(limit("0::/a/b\n"), None);
-        write("a/memory.max", "1000\n");
-        assert_eq!(limit("0::/a/b\n"), Some(1000));
-        write("a/b/memory.max", "2000\n");
-        assert_eq!(limit("0::/a/b\n"), Some(1000), "the least of all above it");
-        assert_eq!(limit("0::/elsewhere\n"), None);
-        write("memory.max", "500\n");
-        assert_eq!(limit("0::/elsewhere/of/the/host\n"), Some(500), "what a container sees");
-        // v1, beside an empty v2.
-        let v1 = "9:name=systemd:/\n4:cpu,memory:/x\n0::/nowhere\n";
-        write("memory/x/memory.limit_in_bytes", "300\n");
-        assert_eq!(limit(v1), Some(300));
-        write("memory/x/memory.limit_in_bytes", "9223372036854771712\n");
-        assert_eq!(limit(&v1.replace("0::/nowhere\n", "")), None);
-        assert_eq!(limit("nonsense\n::\n"), Some(500));
-    }
-
-    #[test]
     fn memory() {
         let mib = |n: u64| n << 20;
         assert_eq!(room(mib(256), None, None).status, Status::Ok);
-        assert_eq!(room(mib(256), Some(mib(356)), Some(mib(356))).status, Status::Ok);
-        let tight = room(mib(256), Some(mib(300)), None);
+        let limit = |n| Some(Limit { bytes: mib(n), whose: "the control group" });
+        assert_eq!(room(mib(256), limit(356), Some(mib(356))).status, Status::Ok);
+        let tight = room(mib(256), limit(300), None);
         assert_eq!(tight.status, Status::Warn);
-        assert!(tight.advice.unwrap().starts_with("give --memory 200MiB"));
+        assert!(tight.finding.ends_with("but the control group has 300.0 MiB"), "{}", tight.finding);
+        assert!(tight.advice.unwrap().starts_with("give --memory 150MiB"));
         assert!(room(mib(256), None, Some(mib(50))).advice.unwrap().contains("32MiB is the least"));
-        assert_eq!(available("MemTotal: 9 kB\nMemAvailable:     20 kB\n"), Some(20 * 1024));
-        assert_eq!(available("MemTotal: 9 kB\n"), None);
     }
 
     #[test]

@@ -118,8 +118,9 @@ pub fn run(args: DownloadArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
         let receipts = Receipts::read(&file)?;
         let summary = Arc::new(Summary::default());
         let (commits, committer) = Commits::start(Arc::clone(&root), Journal::new(file)?, Arc::clone(&summary));
-        let copy = there.map(|keyring| open_copy(&root, &args.to, keyring, &read)).transpose()?;
-        let gate = Gate::new(archive.objects.shared().cpu.cores(), args.memory);
+        let memory = archive.objects.memory();
+        let copy = there.map(|keyring| open_copy(&root, &args.to, keyring, &read, memory)).transpose()?;
+        let gate = Gate::new(archive.objects.shared().cpu.cores(), memory);
         let download = Download {
             archive,
             gate,
@@ -146,9 +147,9 @@ fn is_empty(keys: &KeyArgs) -> bool {
 }
 
 /// The copy that is going to be made, for looking at it.
-fn open_copy(root: &Root, dir: &Path, keyring: Keyring, read: &ReadArgs) -> Result<Objects> {
+fn open_copy(root: &Root, dir: &Path, keyring: Keyring, read: &ReadArgs, memory: usize) -> Result<Objects> {
     root.make_folder("objects")?;
-    Ok(Objects::new(Arc::new(DirStore::open(dir, "")?), keyring, config::policy(read), read.memory))
+    Ok(Objects::new(Arc::new(DirStore::open(dir, "")?), keyring, config::policy(read), memory))
 }
 
 /// A sealed copy is evidence: nothing is written into the one that is read.
