@@ -177,7 +177,7 @@ pub fn budget(asked: Option<usize>) -> usize {
     if limit.is_below(bytes) {
         let besides = memory::BESIDES >> 20;
         log::warn!(
-            "--memory {mib}MiB and up to {besides} MiB beside it are more than the {most} MiB of {whose}: the kernel may \
+            "--memory of {mib} MiB and up to {besides} MiB beside it are more than the {most} MiB of {whose}: the kernel may \
              end this process; give less than that, or raise the limit"
         );
     } else if asked.is_none() && usual < memory::usual(None) {

@@ -65,6 +65,7 @@ impl Store for Memory {
             storage_class: None,
             metadata: metadata.clone(),
             missing_meta: 0,
+            replica: None,
         })
     }
 }

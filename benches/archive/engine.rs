@@ -51,6 +51,7 @@ impl Store for Memory {
             storage_class: None,
             metadata: self.metadata.clone(),
             missing_meta: 0,
+            replica: None,
         })
     }
 }

@@ -34,6 +34,8 @@ pub struct Head {
     /// What every later request is pinned to.
     pub pin: Pin,
     pub version_id: Option<String>,
+    /// See [`Object`](crate::store::Object).
+    pub replica: Option<bool>,
     pub storage_class: Option<String>,
     /// Bytes of the object in the store.
     pub total: u64,
@@ -113,6 +115,7 @@ async fn fetch_inner(shared: &Shared, object: &Listed) -> Result<Head> {
         data_key,
         pin,
         version_id: got.version_id,
+        replica: got.replica,
         storage_class: got.storage_class.or_else(|| object.storage_class.clone()),
         total: got.total,
         gzip_len,

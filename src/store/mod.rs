@@ -215,6 +215,8 @@ pub struct Object {
     pub metadata: BTreeMap<String, String>,
     /// How many metadata entries the server could not show.
     pub missing_meta: u32,
+    /// Whether it came by replication, as Aptible delivers; `None` where that is not known.
+    pub replica: Option<bool>,
 }
 
 impl Object {

@@ -200,5 +200,5 @@ fn a_control_group_limits_the_default_budget() {
     holds_bound(&mount, 100);
     drop(mount);
     let mount = Setup::s3(&server).args(["--memory", "1GiB"]).within(&group.0).mount();
-    assert!(mount.log().contains("--memory 1024MiB and up to 100 MiB beside it are more"), "{}", mount.log());
+    assert!(mount.log().contains("--memory of 1024 MiB and up to 100 MiB beside it are more"), "{}", mount.log());
 }

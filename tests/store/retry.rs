@@ -94,6 +94,7 @@ impl Store for Script {
             storage_class: None,
             metadata: BTreeMap::new(),
             missing_meta: 0,
+            replica: None,
         };
         part.begin(head, range.end - range.start)?;
         let piece = &BODY[range.start as usize..range.end as usize];

@@ -63,6 +63,7 @@ fn selection(desk: &mut Desk, place: &str, keys: &str) {
 }
 
 fn cat(desk: &mut Desk, place: &str, keys: &str) {
+    desk.say(&["cat", place, "--key-file", keys, "--memory", "512TiB"]);
     let mut cat = |args: &[&str]| desk.say(&[&["cat", place, "--key-file", keys], args].concat());
     cat(&["--since", "yesterday"]);
     cat(&["--since", "2022-08-25", "--until", "2022-08-24"]);

@@ -1,5 +1,7 @@
 //! What is wrong with objects whose tag holds, and what is not; failures of the store.
 
+use std::sync::Arc;
+
 use logarchivefs::envelope::SealAs;
 
 use crate::common::archive::{self, Log};
@@ -44,6 +46,27 @@ fn content_that_no_docker_wrote_or_not_then() {
         (&3.into(), &3.into(), &1.into())
     );
     assert_eq!(summary["lines"], 200 * 4 + 199 + 2);
+}
+
+/// Aptible delivers by replication, which nobody else can feign by a PutObject.
+#[test]
+fn an_object_that_came_another_way_is_noted() {
+    let bucket = Bucket::s3();
+    let [planted, delivered] = [0, 1].map(|n| bucket.put(n));
+    bucket.server().set_hook({
+        let planted = planted.clone();
+        move |seen| {
+            (seen.key == planted)
+                .then(|| Reply::Edit(Arc::new(|parts, _| drop(parts.headers.remove("x-amz-replication-status")))))
+        }
+    });
+    let done = bucket.verify(["--format", "json"]);
+    assert_eq!((done.code, &done.summary()["not_replicas"]), (0, &1.into()));
+    assert_eq!(done.report(&planted)["notes"].to_string(), "[\"not-a-replica\"]");
+    assert_eq!(done.report(&delivered)["notes"].to_string(), "[]");
+    assert!(
+        bucket.verify(["--stack", "prod"]).stdout.contains("no replica          1 (Aptible delivers by replication)")
+    );
 }
 
 #[test]

@@ -119,6 +119,7 @@ struct Bytes {
 /// What an examiner wants to know of an object even if it is damaged.
 struct Told {
     version_id: Option<String>,
+    replica: Option<bool>,
     envelope: &'static str,
     data_key: [u8; 32],
     total: u64,
@@ -133,6 +134,7 @@ impl Bytes {
         let Some(head) = &self.head else { return };
         report.version_id.clone_from(&head.version_id);
         report.envelope = Some(head.envelope.into());
+        report.notes.extend((head.replica == Some(false)).then_some(Note::NotAReplica));
         report.data_key = Some(hex(head.data_key));
         if let Some([ciphertext, gzip]) = self.sums.take()
             && self.seen == head.total
@@ -146,8 +148,8 @@ impl Bytes {
 
 impl Stored for Bytes {
     fn head(&mut self, head: &Head) {
-        let Head { ref version_id, version, data_key, total, .. } = *head;
-        self.head = Some(Told { version_id: version_id.clone(), envelope: version.name(), data_key, total });
+        let Head { ref version_id, replica, version, data_key, total, .. } = *head;
+        self.head = Some(Told { version_id: version_id.clone(), replica, envelope: version.name(), data_key, total });
     }
 
     fn ciphertext(&mut self, bytes: &[u8]) -> Result<()> {

@@ -61,6 +61,8 @@ pub enum Note {
     UnfinishedLine,
     /// The name does not tell its times: the dates given were compared with its upload.
     SelectedByUpload,
+    /// It did not come by replication, as Aptible delivers: somebody with access to the bucket has put it there.
+    NotAReplica,
 }
 
 impl Finding {

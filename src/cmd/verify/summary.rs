@@ -28,6 +28,8 @@ pub struct Summary {
     /// Objects by finding. One object may have several.
     pub findings: BTreeMap<&'static str, u64>,
     pub unfinished: u64,
+    /// Objects that did not come by replication.
+    pub not_replicas: u64,
     /// Bytes of the objects that were read to their end.
     pub ciphertext_bytes: u64,
     pub gzip_bytes: u64,
@@ -71,6 +73,7 @@ impl Summary {
             *self.findings.entry(finding.name()).or_default() += 1;
         }
         self.unfinished += u64::from(report.notes.contains(&Note::UnfinishedLine));
+        self.not_replicas += u64::from(report.notes.contains(&Note::NotAReplica));
         if let (Some(gzip), Some(text)) = (report.gzip_size, report.text_size) {
             self.ciphertext_bytes += report.size;
             self.gzip_bytes += gzip;
@@ -129,6 +132,9 @@ impl Summary {
         }
         if self.unfinished > 0 {
             row("unfinished line", format!("{} (no fault)", self.unfinished));
+        }
+        if self.not_replicas > 0 {
+            row("no replica", format!("{} (Aptible delivers by replication)", self.not_replicas));
         }
         if let Some(against) = &self.against {
             row("missing", against.missing.to_string());

@@ -149,6 +149,7 @@ impl Inner {
             storage_class: None,
             metadata,
             missing_meta: 0,
+            replica: None,
         })
     }
 }

@@ -24,7 +24,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
-use aws_sdk_s3::types::EncodingType;
+use aws_sdk_s3::types::{EncodingType, ReplicationStatus};
 use aws_smithy_types::DateTime;
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
@@ -296,6 +296,7 @@ fn head(out: &GetObjectOutput, start: u64, total: u64, req: &GetRequest) -> Resu
         storage_class: out.storage_class().map(|c| c.as_str().to_owned()),
         metadata: metadata.collect::<BTreeMap<_, _>>(),
         missing_meta: out.missing_meta().map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX)),
+        replica: Some(out.replication_status() == Some(&ReplicationStatus::Replica)),
     })
 }
 

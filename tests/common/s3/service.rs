@@ -241,6 +241,7 @@ impl S3 for Memory {
             last_modified: Some(version.modified.into()),
             metadata: Some(version.metadata.into_iter().collect()),
             storage_class: Some(StorageClass::from(version.storage_class)),
+            replication_status: Some(ReplicationStatus::from_static(ReplicationStatus::REPLICA)),
             version_id: Some(version.id).filter(|id| id != "null"),
             ..Default::default()
         }))
