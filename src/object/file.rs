@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OnceCell, watch};
@@ -12,16 +12,12 @@ use super::head::{self, Head, SMALL};
 use super::scan::Scan;
 use super::{Listed, Shared, Sizes};
 use crate::error::{Error, Kind, Result};
-use crate::store::Waited;
 
 pub struct LogFile {
     shared: Arc<Shared>,
     object: Listed,
     /// The inner error is a verdict; a failure of the storage leaves the cell empty.
     head: OnceCell<Result<Arc<Head>>>,
-    /// How the last attempt to fetch it failed: for those who waited, and, if that took long, for who comes at once.
-    waited: Waited,
-    late: Mutex<Option<(Instant, Error)>>,
     /// The last answer was that the object is archived. Asked again each time: somebody may have restored it.
     archived: Mutex<Option<Error>>,
     scan: Mutex<Option<Arc<Scan>>>,
@@ -87,14 +83,11 @@ impl Auth {
 
 impl LogFile {
     pub(super) fn new(shared: Arc<Shared>, object: Listed) -> Arc<Self> {
-        let (head, waited, late, archived, scan, recalled) = Default::default();
-        let (handles, opening, end_told, followed, filled) = Default::default();
+        let (head, archived, scan, recalled, handles, opening, end_told, followed, filled) = Default::default();
         Arc::new(LogFile {
             shared,
             object,
             head,
-            waited,
-            late,
             archived,
             scan,
             recalled,
@@ -111,31 +104,14 @@ impl LogFile {
     }
 
     /// The head, fetched once for all who ask.
-    ///
-    /// A failure is one for all who wait. The kernel looks up a name for one at a time: if a failure took long, who comes
-    /// within a moment has it too, or the last of them would wait for as many deadlines as there are.
     pub async fn head(&self) -> Result<Arc<Head>> {
-        let since = self.waited.begin();
         let fetch = || async {
-            self.waited.check(since)?;
-            let start = Instant::now();
             match head::fetch(&self.shared, &self.object).await {
                 Ok(head) => Ok(Ok(Arc::new(head))),
                 Err(e) if e.kind().is_verdict() => Ok(Err(e)),
-                Err(e) => {
-                    self.waited.failed(&e);
-                    if start.elapsed() >= TOLD_AGAIN {
-                        *self.late.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), e.clone()));
-                    }
-                    Err(e)
-                }
+                Err(e) => Err(e),
             }
         };
-        if let Some((at, e)) = &*self.late.lock().unwrap_or_else(PoisonError::into_inner)
-            && at.elapsed() < TOLD_AGAIN
-        {
-            return Err(e.clone());
-        }
         let result = self.head.get_or_try_init(fetch).await;
         *self.archived.lock().unwrap_or_else(PoisonError::into_inner) =
             result.as_ref().err().filter(|e| e.kind() == Kind::Archived).cloned();

@@ -350,33 +350,6 @@ fn those_who_wait_for_a_folder_share_its_failure() {
     assert!(lists < 4 * MANY, "{lists} requests for {MANY} readers");
 }
 
-/// The kernel looks up one name for one of them at a time.
-#[test]
-fn those_who_wait_for_a_file_share_its_failure() {
-    const MANY: usize = 20;
-    let server = Server::start();
-    archive::put(&server, &Log::at(0), SealAs::V2, &archive::gzip(b"x\n"));
-    let mount = Setup::s3(&server).args(["--request-deadline", DEADLINE]).mount();
-    let path = mount.path(Log::at(0).path());
-    assert_eq!(mount.out("find . -type f | wc -l"), "1");
-    server.forget();
-    server.set_hook(|seen| seen.is_get().then_some(Reply::Hang));
-    let start = std::sync::Barrier::new(MANY);
-    std::thread::scope(|scope| {
-        for _ in 0..MANY {
-            scope.spawn(|| {
-                start.wait();
-                assert_eq!(errno(fs::metadata(&path)), libc::EIO);
-            });
-        }
-    });
-    // One alone costs two requests.
-    let gets = server.requests().iter().filter(|r| r.is_get()).count();
-    assert!(gets < MANY, "{gets} requests for {MANY} who ask");
-    server.clear_hook();
-    eventually("it is read again", || fs::read(&path).ok().filter(|text| text == b"x\n"));
-}
-
 /// However little memory there is: an object whose scan hangs, and one of which read segments hang, leave enough of it for a
 /// third one.
 #[test]
