@@ -10,8 +10,9 @@ mod line;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -61,11 +62,9 @@ pub struct Opening {
     open: u64,
     who: Who,
     what: What,
-    /// Given to the kernel; [`CLOSED`] afterwards.
-    bytes: AtomicU64,
+    /// Given to the kernel; none when the close is told.
+    bytes: Mutex<Option<u64>>,
 }
-
-const CLOSED: u64 = u64::MAX;
 
 impl Audit {
     /// Opens the log and writes its first line for this mount. [`Kind::Config`] where that cannot be.
@@ -87,7 +86,7 @@ impl Audit {
         let who = Who::of(caller);
         let event = Event::Open { who: who.clone(), what: what.clone(), auth, kept };
         let open = self.write(event).await?;
-        Ok(Opening { jobs: self.jobs.clone(), open, who, what, bytes: AtomicU64::new(0) })
+        Ok(Opening { jobs: self.jobs.clone(), open, who, what, bytes: Mutex::new(Some(0)) })
     }
 
     /// Tells of an open that has failed.
@@ -146,19 +145,18 @@ impl Drop for Audit {
 impl Opening {
     /// To be called before `bytes` of text are given away. In error they must not be.
     pub fn given(&self, bytes: u64) -> Result<()> {
-        let more = |so_far: u64| (so_far != CLOSED).then(|| so_far.saturating_add(bytes).min(CLOSED - 1));
-        match self.bytes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(err!(Kind::Stale, "the mount has ended")),
+        match &mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(so_far) => *so_far = so_far.saturating_add(bytes),
+            None => return Err(err!(Kind::Stale, "the mount has ended")),
         }
+        Ok(())
     }
 
     /// Tells of the close, once.
     pub fn close(&self, auth: &'static str, beside: u64) {
-        let bytes = self.bytes.swap(CLOSED, Ordering::SeqCst);
-        if bytes == CLOSED {
-            return;
-        }
+        // Held until it is sent: who finds it closed may send the end next.
+        let mut given = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(bytes) = given.take() else { return };
         let (who, what) = (self.who.clone(), self.what.clone());
         let event = Event::Close { open: self.open, who, what, auth, bytes: bytes.saturating_add(beside) };
         // Nobody listens after the end, which closes all.

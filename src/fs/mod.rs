@@ -253,9 +253,11 @@ impl Fs {
             return;
         }
         self.activity.touch();
-        if let Some(open) = self.files.close(handle) {
+        // Before it is out of the table: what is in there is closed by the end of the audit log.
+        if let Ok(open) = self.files.get(handle) {
             open.closed();
         }
+        self.files.close(handle);
     }
 
     pub async fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {
