@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::error::Result;
+use crate::err;
+use crate::error::{Kind, Result};
 use crate::store::Waited;
 
 pub struct Fresh<T> {
@@ -65,19 +66,23 @@ impl<T: Send + Sync + 'static> Fresh<T> {
             }
             Look::Nothing => {}
         }
-        let since = self.waited.begin();
-        let _one = self.fetching.lock().await;
-        if let Look::Fresh(value) | Look::Old(value) = self.look(ttl) {
-            return Ok(value); // somebody else fetched it meanwhile
-        }
-        self.waited.check(since)?;
-        match fetch().await {
-            Ok(new) => Ok(self.put(new)),
-            Err(e) => {
-                self.waited.failed(&e);
-                Err(e)
+        let (this, since) = (Arc::clone(self), self.waited.begin());
+        // A task of its own: a long listing does not start again because who asked for it has waited too long.
+        let task = tokio::spawn(async move {
+            let _one = this.fetching.lock().await;
+            if let Look::Fresh(value) | Look::Old(value) = this.look(ttl) {
+                return Ok(value); // somebody else fetched it meanwhile
             }
-        }
+            this.waited.check(since)?;
+            match fetch().await {
+                Ok(new) => Ok(this.put(new)),
+                Err(e) => {
+                    this.waited.failed(&e);
+                    Err(e)
+                }
+            }
+        });
+        task.await.map_err(|_| err!(Kind::Internal, "a listing's task panicked"))?
     }
 
     /// The value as it is, if there is one.
@@ -135,8 +140,6 @@ enum Look<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::err;
-    use crate::error::Kind;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     const TTL: Duration = Duration::from_secs(60);

@@ -58,7 +58,8 @@ async fn serve(args: &DemoArgs, path: &Path, sealed: &Path, key_file: &Path, arc
     let (catalog, objects) = config::archive(store, keyring, Selection::default(), ttl, &ReadArgs::default())?;
     let look =
         Look { uid: daemon::uid(), gid: daemon::gid(), file_mode: 0o400, dir_mode: 0o500, mounted: SystemTime::now() };
-    let options = MountOptions { source: "logarchivefs-demo".into(), allow_other: false, threads: 2 };
+    let deadline = Duration::from_secs(60);
+    let options = MountOptions { source: "logarchivefs-demo".into(), allow_other: false, threads: 2, deadline };
     let about = About {
         source: options.source.clone(),
         mountpoint: path.display().to_string(),

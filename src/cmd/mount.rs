@@ -46,8 +46,13 @@ pub fn run(args: MountArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
     let runtime = runtime()?;
     let result = runtime.block_on(async {
         let store = config::store(&args.bucket, &args.store, &selection).await?;
-        let options =
-            MountOptions { source: store.describe(), allow_other: args.allow_other, threads: args.threads.into() };
+        let options = MountOptions {
+            source: store.describe(),
+            allow_other: args.allow_other,
+            threads: args.threads.into(),
+            // What takes two requests, one after the other, has the time that they have.
+            deadline: 2 * args.store.request_deadline,
+        };
         let (catalog, objects) = config::archive(store, keyring, selection, args.listing_ttl, &args.read)?;
         if args.read.allow_unauthenticated {
             log::warn!("--allow-unauthenticated: AES-CBC objects are read, and nothing authenticates their text");

@@ -74,6 +74,7 @@ impl Service {
             }
         };
         let unmounted = self.mounted.unmount();
+        self.fs.end().await;
         self.fs.end_audit();
         unmounted?;
         self.fs.objects().settle().await;

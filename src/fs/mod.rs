@@ -9,6 +9,8 @@ mod attr;
 mod audited;
 mod children;
 pub mod control;
+mod deadline;
+mod ending;
 mod failures;
 mod folder;
 mod handle;
@@ -21,7 +23,7 @@ mod xattr;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -29,6 +31,8 @@ use activity::Activity;
 pub use attr::{Attr, Kind as NodeKind, Look};
 use audited::Trail;
 use control::{About, Control};
+pub use deadline::Asked;
+use ending::Ends;
 use folder::Folder;
 pub use folder::OpenedFolder;
 use handle::Handles;
@@ -45,7 +49,7 @@ use crate::catalog::names::Day;
 use crate::catalog::{Catalog, Item};
 use crate::err;
 use crate::error::{Error, Kind, Result};
-use crate::object::{Listed, LogFile, Objects, Size, Told};
+use crate::object::{Awaited, Listed, LogFile, Objects, Size, Told};
 
 pub struct Fs {
     catalog: Catalog,
@@ -63,6 +67,7 @@ pub struct Fs {
     activity: Activity,
     control: Control,
     audit: Option<Audit>,
+    ends: Arc<Ends>,
 }
 
 /// Stack and resource.
@@ -73,6 +78,8 @@ struct OpenFile {
     place: Place,
     /// End of the last read: where a sequential reader goes on.
     last: AtomicU64,
+    /// When a read came too late, the last time.
+    late: Mutex<Option<Instant>>,
     trail: Option<Trail>,
 }
 
@@ -112,9 +119,24 @@ pub struct Opened {
 impl Fs {
     pub fn new(catalog: Catalog, objects: Objects, look: Look, about: About) -> Self {
         let (nodes, control) = (Nodes::new(catalog.bucket()), Control::new(about));
-        let (walks, report, sizes, pages, files, folders, activity) = Default::default();
+        let (walks, report, sizes, pages, files, folders, activity, ends) = Default::default();
         let audit = None;
-        Fs { catalog, objects, look, nodes, walks, report, sizes, pages, files, folders, activity, control, audit }
+        Fs {
+            catalog,
+            objects,
+            look,
+            nodes,
+            walks,
+            report,
+            sizes,
+            pages,
+            files,
+            folders,
+            activity,
+            control,
+            audit,
+            ends,
+        }
     }
 
     /// Where every failure is told.
@@ -175,8 +197,9 @@ impl Fs {
         let mut following = None;
         if let (Some(pages), None) = (self.pages.get(), file.proven_size()) {
             let (pages, file) = (Arc::clone(pages), Arc::clone(&file));
-            let (served, given) = (Arc::clone(&self.control.served), Arc::clone(&file));
+            let (served, given, ends) = (Arc::clone(&self.control.served), Arc::clone(&file), Arc::clone(&self.ends));
             let push = move |offset, text: Bytes| {
+                let Some(_storing) = ends.storing() else { return false };
                 // Before the kernel has it: the audit log counts rather too much than too little.
                 given.count_filled(text.len());
                 let stored = pages.store(ino, offset, &text);
@@ -220,7 +243,8 @@ impl Fs {
         let opened = file.open(first).await;
         let opened = self.watch_listing(&file, stack, resource, opened);
         let place = (Arc::clone(stack), Arc::clone(resource));
-        let opened = opened.map(|()| OpenFile { file: Arc::clone(&file), place, last: AtomicU64::new(0), trail: None });
+        let (last, late, trail) = Default::default();
+        let opened = opened.map(|()| OpenFile { file: Arc::clone(&file), place, last, late, trail });
         let handle = self.files.open(self.audited(caller, &file, keep_cache, opened).await?);
         self.unless_ended(handle)?;
         self.control.served.opens.fetch_add(1, Ordering::Relaxed);
@@ -228,11 +252,12 @@ impl Fs {
     }
 
     /// What is returned beside the text is dropped when the reader has it.
-    pub async fn read(&self, handle: u64, offset: u64, len: usize) -> Result<(Bytes, Option<Told>)> {
+    pub async fn read(&self, handle: u64, offset: u64, len: usize) -> Result<(Bytes, Option<(Awaited, Option<Told>)>)> {
         if let Some(text) = self.control.read(handle, offset, len) {
             return Ok((text?, None));
         }
         let open = self.files.get(handle)?;
+        let awaited = open.file.awaits(offset..offset.saturating_add(len as u64));
         let result = open.file.read_at(offset, len).await;
         let text = self.watch_listing(&open.file, &open.place.0, &open.place.1, result)?;
         self.control.served.read(text.len());
@@ -245,7 +270,7 @@ impl Fs {
         }
         let told = if text.len() < len { open.file.at_end(offset).await } else { None };
         open.given(text.len())?;
-        Ok((text, told))
+        Ok((text, Some((awaited, told))))
     }
 
     pub fn release(&self, handle: u64) {

@@ -131,6 +131,14 @@ impl Dir {
         }
     }
 
+    /// From the top of the mount.
+    pub fn path(&self) -> String {
+        let (mut parts, day) = (vec![""], self.day_name());
+        self.parts(&mut parts);
+        parts.extend(day.as_deref());
+        if parts.len() == 1 { "/".into() } else { parts.join("/") }
+    }
+
     pub fn parent(&self) -> Dir {
         match self.clone() {
             Dir::Root | Dir::Control | Dir::Stack(_) => Dir::Root,

@@ -1,7 +1,8 @@
 //! The thin adapter between fuser and [`Fs`]: types in, types out, one log line for each failure.
 //!
 //! Invariants: no callback blocks a FUSE thread: what memory can answer is answered at once, everything else hands its
-//! reply to a task on the runtime. Everything that would change something is refused with EROFS by the kernel (the mount is
+//! reply to a task on the runtime, which replies within the deadline whatever it waits for: nothing else can free a reader,
+//! as fuser does not know FUSE_INTERRUPT. Everything that would change something is refused with EROFS by the kernel (the mount is
 //! `ro`); there is no code for it here.
 
 use std::ffi::OsStr;
@@ -10,6 +11,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use fuser::{
     AccessFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
@@ -17,23 +19,26 @@ use fuser::{
     ReplyStatfs, ReplyXattr, Request,
 };
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 
 use crate::error::{Error, Result};
-use crate::fs::{Attr, Caller, Fs, Ino, NodeKind};
+use crate::fs::{Asked, Attr, Caller, Fs, Ino, NodeKind};
 
 pub struct Adapter {
     fs: Arc<Fs>,
     runtime: Handle,
+    /// For each reply.
+    deadline: Duration,
 }
 
 impl Adapter {
-    pub fn new(fs: Arc<Fs>, runtime: Handle) -> Self {
-        Adapter { fs, runtime }
+    pub fn new(fs: Arc<Fs>, runtime: Handle, deadline: Duration) -> Self {
+        Adapter { fs, runtime, deadline }
     }
 
     /// Replies at once if `work` needs nothing but memory, as in a walk over folders that are listed: waking a thread of the
     /// runtime would take longer than the answer. Else it goes on there.
-    fn answer<T, F, R>(&self, work: F, reply: R)
+    fn answer<T, F, R>(&self, asked: Asked, work: F, reply: R)
     where
         F: Future<Output = Result<T>> + Send + 'static,
         T: Send + 'static,
@@ -44,19 +49,25 @@ impl Adapter {
         // Whoever is to wake it is told so again when the runtime polls it.
         match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => reply(result.map_err(|e| errno(&self.fs, &e))),
-            Poll::Pending => self.spawn(work, reply),
+            Poll::Pending => self.spawn(asked, work, reply),
         }
     }
 
-    /// Runs `work` on the runtime and replies from there.
-    fn spawn<T, F, R>(&self, work: F, reply: R)
+    /// Runs `work` on the runtime and replies from there, at the deadline even if it has not come to an end.
+    fn spawn<T, F, R>(&self, asked: Asked, work: F, reply: R)
     where
         F: Future<Output = Result<T>> + Send + 'static,
         T: Send + 'static,
         R: FnOnce(std::result::Result<T, Errno>) + Send + 'static,
     {
-        let fs = Arc::clone(&self.fs);
-        self.runtime.spawn(async move { reply(work.await.map_err(|e| errno(&fs, &e))) });
+        let (fs, deadline) = (Arc::clone(&self.fs), self.fs.patience(asked, self.deadline));
+        self.runtime.spawn(async move {
+            let result = tokio::select! {
+                result = timeout(deadline, work) => result.unwrap_or_else(|_| Err(fs.late(asked, deadline))),
+                ended = fs.ended() => Err(ended),
+            };
+            reply(result.map_err(|e| errno(&fs, &e)));
+        });
     }
 }
 
@@ -71,8 +82,9 @@ impl Filesystem for Adapter {
         // a read reaches the size it knows, which is what keeps a hint that is too small from truncating.
         config.add_capabilities(InitFlags::FUSE_CACHE_SYMLINKS).ok();
         config.add_capabilities(InitFlags::FUSE_ASYNC_DIO).ok();
-        config.set_max_background(64).ok();
-        config.set_congestion_threshold(48).ok();
+        // Reads ahead count against this: those of files that hang must leave room for others.
+        config.set_max_background(1024).ok();
+        config.set_congestion_threshold(768).ok();
         Ok(())
     }
 
@@ -80,7 +92,7 @@ impl Filesystem for Adapter {
         let fs = Arc::clone(&self.fs);
         let name = name.as_bytes().to_vec();
         let work = async move { fs.lookup(Ino(parent.0), &name).await };
-        self.answer(work, |result| match result {
+        self.answer(Asked::Node(Ino(parent.0)), work, |result| match result {
             Ok(attr) => reply.entry_with_ttls(&attr.ttl, &attr.name_ttl, &file_attr(&attr), Generation(0)),
             Err(errno) => reply.error(errno),
         });
@@ -92,7 +104,7 @@ impl Filesystem for Adapter {
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let fs = Arc::clone(&self.fs);
-        self.answer(async move { fs.getattr(Ino(ino.0)).await }, |result| match result {
+        self.answer(Asked::Node(Ino(ino.0)), async move { fs.getattr(Ino(ino.0)).await }, |result| match result {
             Ok(attr) => reply.attr(&attr.ttl, &file_attr(&attr)),
             Err(errno) => reply.error(errno),
         });
@@ -108,7 +120,7 @@ impl Filesystem for Adapter {
     fn open(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let fs = Arc::clone(&self.fs);
         let caller = Caller { uid: req.uid(), gid: req.gid(), pid: req.pid() };
-        self.spawn(async move { fs.open(Ino(ino.0), caller).await }, |result| match result {
+        self.spawn(Asked::Node(Ino(ino.0)), async move { fs.open(Ino(ino.0), caller).await }, |result| match result {
             Ok(opened) => {
                 let mut flags = FopenFlags::empty();
                 flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
@@ -131,13 +143,17 @@ impl Filesystem for Adapter {
         reply: ReplyData,
     ) {
         let fs = Arc::clone(&self.fs);
-        self.spawn(async move { fs.read(fh.0, offset, size as usize).await }, |result| match result {
-            Ok((text, told)) => {
-                reply.data(&text);
-                drop(told);
-            }
-            Err(errno) => reply.error(errno),
-        });
+        self.spawn(
+            Asked::Handle(fh.0),
+            async move { fs.read(fh.0, offset, size as usize).await },
+            |result| match result {
+                Ok((text, kept)) => {
+                    reply.data(&text);
+                    drop(kept);
+                }
+                Err(errno) => reply.error(errno),
+            },
+        );
     }
 
     fn flush(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
@@ -161,7 +177,7 @@ impl Filesystem for Adapter {
 
     fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let fs = Arc::clone(&self.fs);
-        self.answer(async move { fs.opendir(Ino(ino.0)).await }, |result| match result {
+        self.answer(Asked::Node(Ino(ino.0)), async move { fs.opendir(Ino(ino.0)).await }, |result| match result {
             Ok(opened) => {
                 let mut flags = FopenFlags::empty();
                 flags.set(FopenFlags::FOPEN_CACHE_DIR, opened.cache);
@@ -196,9 +212,11 @@ impl Filesystem for Adapter {
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let fs = Arc::clone(&self.fs);
         let name = name.as_bytes().to_vec();
-        self.spawn(async move { fs.getxattr(Ino(ino.0), &name).await }, move |result| match result {
-            Ok(value) => reply_xattr(reply, size, &value),
-            Err(errno) => reply.error(errno),
+        self.spawn(Asked::Node(Ino(ino.0)), async move { fs.getxattr(Ino(ino.0), &name).await }, move |result| {
+            match result {
+                Ok(value) => reply_xattr(reply, size, &value),
+                Err(errno) => reply.error(errno),
+            }
         });
     }
 

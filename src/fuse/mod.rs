@@ -7,6 +7,7 @@ mod sys;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use fuser::{Config, INodeNo, MountOption, Notifier, Session, SessionACL};
 use tokio::runtime::Handle;
@@ -23,6 +24,8 @@ pub struct MountOptions {
     pub allow_other: bool,
     /// Event threads.
     pub threads: usize,
+    /// For each reply to the kernel.
+    pub deadline: Duration,
 }
 
 /// A mount that answers. Dropping it without [`Mounted::unmount`] unmounts too.
@@ -50,7 +53,7 @@ pub fn mount(fs: Arc<Fs>, path: &Path, options: &MountOptions, runtime: Handle) 
     }
     config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
     config.n_threads = Some(options.threads.max(1));
-    let adapter = adapter::Adapter::new(Arc::clone(&fs), runtime);
+    let adapter = adapter::Adapter::new(Arc::clone(&fs), runtime, options.deadline);
     let session =
         Session::new(adapter, path, &config).and_then(Session::spawn).map_err(|e| explain(e, path, options))?;
     fs.fill(Arc::new(KernelPages(session.notifier())));

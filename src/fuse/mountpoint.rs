@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use super::sys;
 use crate::err;
@@ -14,11 +15,27 @@ use crate::error::{Kind, Result};
 /// `fuse`, as fuser leaves it out there.
 pub const SUBTYPE: &str = "logarchivefs";
 
+/// What is mounted on a folder answers within this time.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Checks that `path` is a folder that nothing is mounted on; a dead mount of ours is removed first.
 pub fn prepare(path: &Path) -> Result<PathBuf> {
     let shown = path.display();
     // Only the second asks the file system itself: of a daemon that has just died, the kernel still knows attributes.
-    if let Err(e) = std::fs::metadata(path).and_then(|_| sys::statfs(&c_path(path)?)) {
+    let (asked, answer) = std::sync::mpsc::channel();
+    let about = path.to_owned();
+    // Of a mount that does not answer it never returns.
+    std::thread::spawn(move || {
+        let answers = || std::fs::metadata(&about).and_then(|_| sys::statfs(&c_path(&about)?));
+        asked.send(answers()).ok();
+    });
+    let answer = answer.recv_timeout(PATIENCE).map_err(|_| {
+        err!(
+            Kind::Config,
+            "{shown} holds a mount that does not answer: choose another folder, or end it with `umount -f {shown}`"
+        )
+    })?;
+    if let Err(e) = answer {
         match e.raw_os_error() {
             Some(libc::ENOTCONN | libc::ECONNABORTED) => {
                 log::warn!("{shown} holds a mount whose daemon has died: removing it");

@@ -6,19 +6,14 @@ use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
-use futures::future::{BoxFuture, FutureExt, Shared as SharedFuture};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::cache::Part;
-use super::cutter::MOST_IDLE;
 use super::scan::{CHUNK, Progress, RUN, Scan};
-use super::segment::{Entry, Recipe, Segments};
+use super::segment::{Recipe, Segments};
+use super::stretch::{Early, Load, STRETCH, Stretch};
 use crate::err;
 use crate::error::{Kind, Result};
-use crate::gunzip::{Resumed, SeekPoint};
-
-/// A segment that is being made, for all who wait for it.
-pub(super) type Load = SharedFuture<BoxFuture<'static, Result<Bytes>>>;
 
 impl Scan {
     /// For a reader that goes on behind `text`, which it has just read: has the next segments inflated before they are asked
@@ -37,27 +32,55 @@ impl Scan {
         if let Some(behind) = here.checked_sub(2).and_then(|n| self.read_segments(|s| s.start_of(n))) {
             self.shared.cache.remove(self.key(Part::Segment(behind)));
         }
-        let ahead = self.shared.cpu.cores() * 4;
         let last = self.read_segments(Segments::len);
+        let until = (here + 1 + self.shared.cpu.cores() * 2 * STRETCH).min(last);
         let mut room = self.shared.cache.own_share();
-        for index in here + 1..(here + 1 + ahead).min(last) {
-            let need = self.read_segments(|s| s.recipe(index, self.head.gzip_len)).map_or(0, |recipe| recipe.cost());
+        let mut missing = here + 1..here + 1;
+        for index in here + 1..until {
+            let Some(recipe) = self.read_segments(|s| s.recipe(index, self.head.gzip_len)) else { break };
             // No more than can be made at once: whoever jumps elsewhere would have to wait for it.
-            room = match room.checked_sub(need) {
+            room = match room.checked_sub(recipe.cost()) {
                 Some(left) => left,
-                None if index > here + 1 => return,
+                None if index > here + 1 => break,
                 None => 0,
             };
-            drop(self.segment(index, None));
+            if self.is_made(recipe.text.start) {
+                self.stretch(missing);
+                missing = index + 1..index + 1;
+            } else {
+                missing.end = index + 1;
+                if missing.len() == STRETCH {
+                    self.stretch(missing);
+                    missing = index + 1..index + 1;
+                }
+            }
+        }
+        // A shorter one can wait until it is whole, unless it is next or there is no more.
+        if missing.start == here + 1 || missing.end == last {
+            self.stretch(missing);
+        }
+    }
+
+    /// The segment that starts here is in the cache, or is being made.
+    fn is_made(&self, start: u64) -> bool {
+        let loading = || self.loads.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&start);
+        self.shared.cache.holds(self.key(Part::Segment(start))) || loading()
+    }
+
+    /// Has these segments made in one go, unless somebody has begun with one of them.
+    fn stretch(self: &Arc<Self>, segments: Range<usize>) {
+        let recipe = |index| self.read_segments(|s| s.recipe(index, self.head.gzip_len));
+        let recipes: Vec<Recipe> = segments.filter_map(recipe).collect();
+        let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
+        if !recipes.is_empty() && !recipes.iter().any(|recipe| loads.contains_key(&recipe.text.start)) {
+            Stretch::begin(self, &mut loads, recipes, None);
         }
     }
 
     /// Segment `index` can be had without a request.
     pub(super) fn is_at_hand(&self, index: usize) -> bool {
         let Some(recipe) = self.read_segments(|s| s.recipe(index, self.head.gzip_len)) else { return false };
-        let loading = || self.loads.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&recipe.text.start);
-        self.shared.cache.get(self.key(Part::Segment(recipe.text.start))).is_some()
-            || loading()
+        self.is_made(recipe.text.start)
             || self.cached_ciphertext(&self.head.content.cover(recipe.gzip, self.head.total)).is_some()
     }
 
@@ -97,67 +120,9 @@ impl Scan {
             return Ok((start, Ready::Now(text)));
         }
         let (early, answer) = want.map(|want| Early::new(want, &recipe.text)).unzip();
-        let scan = Arc::clone(self);
-        // A task of its own: a reader that gives up does not cancel the others' segment.
-        let task = tokio::spawn(async move {
-            let result = scan.inflate(recipe, early).await;
-            if let Ok(text) = &result {
-                scan.shared.cache.insert(key, text.clone());
-            }
-            scan.loads.lock().unwrap_or_else(PoisonError::into_inner).remove(&start);
-            result
-        });
-        let load = task
-            .map(|joined| joined.unwrap_or_else(|_| Err(err!(Kind::Internal, "a segment's task panicked"))))
-            .boxed()
-            .shared();
-        loads.insert(start, load.clone());
+        Stretch::begin(self, &mut loads, vec![recipe], early);
+        let load = loads.get(&start).cloned().ok_or_else(|| err!(Kind::Internal, "no task makes segment {index}"))?;
         Ok((start, answer.map_or(Ready::Later(load.clone()), |answer| Ready::Early(answer, load))))
-    }
-
-    /// Inflates one segment from its seek point.
-    async fn inflate(self: &Arc<Self>, recipe: Recipe, mut early: Option<Early>) -> Result<Bytes> {
-        let len = (recipe.text.end - recipe.text.start) as usize;
-        let cost = recipe.cost();
-        let own = cost.min(self.shared.cache.own_share()) >> 10;
-        let _own = self.making.acquire_many(own as u32).await;
-        let cover = self.head.content.cover(recipe.gzip.clone(), self.head.total);
-        let point = match recipe.entry {
-            Entry::Begin => Arc::new(SeekPoint::start()),
-            Entry::Point(point) => point,
-            Entry::Kept(kept) => self.kept_point(kept).await?,
-        };
-        let cipher = self.ciphertext(cover).await?;
-        // Last: whoever has it goes on to the end.
-        let _permit = self.shared.cache.work(cost).await;
-        let scan = Arc::clone(self);
-        self.shared
-            .cpu
-            .run(move || {
-                let gzip = scan.decrypt(recipe.gzip, cipher)?;
-                let mut decoder = Resumed::new(&point)?;
-                let mut text = scan.shared.texts.take();
-                text.reserve_exact(len);
-                let (mut used, mut idle) = (0, 0);
-                while text.len() < len {
-                    let rest = gzip.get(used..).unwrap_or_default();
-                    let until = early.as_ref().map_or(len, |e| e.range.end);
-                    let most = until - text.len();
-                    let step = decoder.decode_append(rest, &mut text, most)?;
-                    used += step.consumed;
-                    idle = if step.consumed + step.produced == 0 { idle + 1 } else { 0 };
-                    if idle > MOST_IDLE {
-                        return Err(err!(Kind::Internal, "a segment ended early at {} of {len} bytes", text.len()));
-                    }
-                    if text.len() == until
-                        && let Some(early) = early.take()
-                    {
-                        early.answer(&text);
-                    }
-                }
-                Ok(scan.shared.texts.seal(text))
-            })
-            .await?
     }
 
     /// Ciphertext of a range that verify has passed: from the cache or its folder, or fetched again.
@@ -242,26 +207,6 @@ pub(super) enum Ready {
     Now(Bytes),
     Later(Load),
     Early(oneshot::Receiver<Bytes>, Load),
-}
-
-/// A part of a segment that somebody waits for.
-struct Early {
-    range: Range<usize>,
-    answer: oneshot::Sender<Bytes>,
-}
-
-impl Early {
-    /// `want` begins in the segment of `text`, and may go beyond it.
-    fn new(want: Range<u64>, text: &Range<u64>) -> (Early, oneshot::Receiver<Bytes>) {
-        let (answer, receiver) = oneshot::channel();
-        let range = (want.start - text.start) as usize..(want.end.min(text.end) - text.start) as usize;
-        (Early { range, answer }, receiver)
-    }
-
-    fn answer(self, text: &[u8]) {
-        // Who gave up waiting does not matter.
-        let _ = self.answer.send(Bytes::copy_from_slice(&text[self.range]));
-    }
 }
 
 impl Ready {

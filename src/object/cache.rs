@@ -109,6 +109,11 @@ impl Cache {
         found
     }
 
+    /// The same question, which does not count as a use.
+    pub fn holds(&self, key: CacheKey) -> bool {
+        self.lock().entries.contains(&key)
+    }
+
     /// Keeps `bytes`, evicting what was used longest ago. Something larger than the whole cache is not kept.
     pub fn insert(&self, key: CacheKey, bytes: Bytes) {
         let cost = bytes.len() + OVERHEAD;
@@ -188,6 +193,11 @@ impl Cache {
     /// Waits for a place for `bytes` that come from the network.
     pub async fn flight(&self, bytes: u64) -> OwnedSemaphorePermit {
         self.permit(&self.flight, bytes, self.share_kib).await
+    }
+
+    /// What of the place for bytes that come from the network is free, at most.
+    pub fn flight_left(&self) -> u64 {
+        (self.flight.available_permits() as u64) << 10
     }
 
     /// The same for a small object, all of it.

@@ -2,11 +2,11 @@
 //!
 //! GMAC (AES-256-GCM over associated data alone, NIST SP 800-38D) under a key that each scan draws for itself, with the
 //! chunk's number as the nonce. Key and digests leave the process only sealed, in a proof (see `proof`): whoever can write
-//! to the store knows neither, so all that is left is to guess 128 bits; and it costs an eighth of SHA-256, which is what a
-//! random read waits for.
+//! to the store knows neither, so all that is left is to guess 128 bits; and it costs a thirtieth of SHA-256, which is what a
+//! random read waits for. By aws-lc, which rustls brings along: four times as fast as aes-gcm, and a scan takes digests on
+//! the core that it shares with the network.
 
-use aes_gcm::aead::{Aead, KeyInit, Payload};
-use aes_gcm::{Aes256Gcm, Nonce};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
 use super::scan::CHUNK;
@@ -18,7 +18,7 @@ pub type Digest = [u8; 16];
 pub type DigestKey = Zeroizing<[u8; 32]>;
 
 pub struct Digests {
-    gmac: Aes256Gcm,
+    gmac: LessSafeKey,
     key: DigestKey,
 }
 
@@ -27,11 +27,12 @@ impl Digests {
     pub fn new() -> Result<Self> {
         let mut key = Zeroizing::new([0; 32]);
         getrandom::fill(&mut *key).map_err(|e| err!(Kind::Internal, "no random numbers: {e}"))?;
-        Ok(Digests::with(key))
+        Digests::with(key)
     }
 
-    pub fn with(key: DigestKey) -> Self {
-        Digests { gmac: Aes256Gcm::new((&*key).into()), key }
+    pub fn with(key: DigestKey) -> Result<Self> {
+        let gmac = UnboundKey::new(&AES_256_GCM, &*key).map_err(|_| err!(Kind::NoMemory, "no memory for digests"))?;
+        Ok(Digests { gmac: LessSafeKey::new(gmac), key })
     }
 
     pub fn key(&self) -> &DigestKey {
@@ -46,8 +47,9 @@ impl Digests {
     fn chunk(&self, n: u64, chunk: &[u8]) -> Result<Digest> {
         let mut nonce = [0; 12];
         nonce[4..].copy_from_slice(&n.to_be_bytes());
-        let tag = self.gmac.encrypt(&Nonce::from(nonce), Payload { msg: &[], aad: chunk });
-        let tag = tag.ok().and_then(|tag| tag.try_into().ok());
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let tag = self.gmac.seal_in_place_separate_tag(nonce, Aad::from(chunk), &mut []);
+        let tag = tag.ok().and_then(|tag| tag.as_ref().try_into().ok());
         tag.ok_or_else(|| err!(Kind::Internal, "a chunk of {} bytes has no digest", chunk.len()))
     }
 }
@@ -55,6 +57,18 @@ impl Digests {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_digest_is_a_gmac() {
+        use aes_gcm::aead::{Aead, KeyInit, Payload};
+        let digests = Digests::new().unwrap();
+        let other = aes_gcm::Aes256Gcm::new((&**digests.key()).into());
+        for len in [1, 15, 16, 17, 1000, CHUNK as usize] {
+            let bytes = vec![len as u8; len];
+            let tag = other.encrypt(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2].into(), Payload { msg: &[], aad: &bytes });
+            assert_eq!(digests.of(0x102, &bytes).unwrap()[0][..], tag.unwrap(), "{len}");
+        }
+    }
 
     #[test]
     fn a_digest_stands_for_its_bytes_and_its_place() {
@@ -72,6 +86,6 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
         }
         assert_ne!(Digests::new().unwrap().of(0, &bytes).unwrap()[0], known[0], "another scan");
-        assert_eq!(Digests::with(digests.key().clone()).of(0, &bytes).unwrap(), known);
+        assert_eq!(Digests::with(digests.key().clone()).unwrap().of(0, &bytes).unwrap(), known);
     }
 }

@@ -12,12 +12,15 @@ use super::head::{self, Head, SMALL};
 use super::scan::Scan;
 use super::{Listed, Shared, Sizes};
 use crate::error::{Error, Kind, Result};
+use crate::store::Waited;
 
 pub struct LogFile {
     shared: Arc<Shared>,
     object: Listed,
     /// The inner error is a verdict; a failure of the storage leaves the cell empty.
     head: OnceCell<Result<Arc<Head>>>,
+    /// How the last attempt to fetch it failed, for those who waited.
+    waited: Waited,
     /// The last answer was that the object is archived. Asked again each time: somebody may have restored it.
     archived: Mutex<Option<Error>>,
     scan: Mutex<Option<Arc<Scan>>>,
@@ -31,6 +34,23 @@ pub struct LogFile {
     followed: tokio::sync::Mutex<()>,
     /// Bytes that the follower has given away.
     filled: AtomicU64,
+    /// What is being read, until the reader has it.
+    awaited: Arc<Mutex<Vec<Range<u64>>>>,
+}
+
+/// See [`LogFile::awaits`].
+pub struct Awaited {
+    all: Arc<Mutex<Vec<Range<u64>>>>,
+    this: Range<u64>,
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = all.iter().position(|range| *range == self.this) {
+            all.swap_remove(at);
+        }
+    }
 }
 
 /// Answers from behind the end wait so long for the one that meets it.
@@ -83,11 +103,13 @@ impl Auth {
 
 impl LogFile {
     pub(super) fn new(shared: Arc<Shared>, object: Listed) -> Arc<Self> {
-        let (head, archived, scan, recalled, handles, opening, end_told, followed, filled) = Default::default();
+        let (head, waited, archived, scan, recalled) = Default::default();
+        let (handles, opening, end_told, followed, filled, awaited) = Default::default();
         Arc::new(LogFile {
             shared,
             object,
             head,
+            waited,
             archived,
             scan,
             recalled,
@@ -96,6 +118,7 @@ impl LogFile {
             end_told,
             followed,
             filled,
+            awaited,
         })
     }
 
@@ -103,13 +126,18 @@ impl LogFile {
         &self.object
     }
 
-    /// The head, fetched once for all who ask.
+    /// The head, fetched once for all who ask; a failure is one for all who wait.
     pub async fn head(&self) -> Result<Arc<Head>> {
+        let since = self.waited.begin();
         let fetch = || async {
+            self.waited.check(since)?;
             match head::fetch(&self.shared, &self.object).await {
                 Ok(head) => Ok(Ok(Arc::new(head))),
                 Err(e) if e.kind().is_verdict() => Ok(Err(e)),
-                Err(e) => Err(e),
+                Err(e) => {
+                    self.waited.failed(&e);
+                    Err(e)
+                }
             }
         };
         let result = self.head.get_or_try_init(fetch).await;
@@ -152,6 +180,18 @@ impl LogFile {
             Err(_) if scan.is_lost() => self.scan().await?.read(offset, len).await,
             other => other,
         }
+    }
+
+    /// Says that `text` is going to be read, until what this returns is dropped: when the reader has it.
+    pub fn awaits(&self, text: Range<u64>) -> Awaited {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner).push(text.clone());
+        Awaited { all: Arc::clone(&self.awaited), this: text }
+    }
+
+    /// Whether any of it is being read.
+    pub fn is_awaited(&self, text: &Range<u64>) -> bool {
+        let all = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().any(|range| range.start < text.end && text.start < range.end)
     }
 
     pub fn is_open(&self) -> bool {

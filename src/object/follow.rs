@@ -2,6 +2,12 @@
 //!
 //! Invariant: what is handed on are whole pages; half a page only where the file is known to end. The kernel fills up a
 //! page that ends its file with zeros, so half a page anywhere else could show them as text.
+//!
+//! Nor is anything handed on that somebody is reading: the kernel has locked the pages of a read until it is answered, and
+//! whoever hands on waits for them in a way that not even SIGKILL ends. Should the process be killed then, it would stay, with
+//! the mount and all its readers, for ever.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -13,7 +19,7 @@ const PAGE: usize = 64 << 10;
 impl LogFile {
     /// Hands the text to `sink`, piece by piece in order, as the running scan releases it; ends with the scan, with the
     /// last handle, when `sink` says false, and where text is no longer at hand. One follower at a time.
-    pub async fn follow<F>(&self, mut sink: F)
+    pub async fn follow<F>(self: &Arc<Self>, mut sink: F)
     where
         F: FnMut(u64, Bytes) -> bool + Send + 'static,
     {
@@ -33,16 +39,22 @@ impl LogFile {
                 }
             };
             // The kernel may have to wait for one of its own pages: not on a thread of the runtime.
+            let file = Arc::clone(self);
             let stored = tokio::task::spawn_blocking(move || {
-                let all = pieces.into_iter().all(|(offset, piece)| sink(offset, piece));
-                (all, sink)
+                let mut left_out = false;
+                let all = pieces.into_iter().all(|(offset, piece)| {
+                    let awaited = file.is_awaited(&(offset..offset + piece.len() as u64));
+                    left_out |= awaited;
+                    awaited || sink(offset, piece)
+                });
+                (all, left_out, sink)
             });
-            let Ok((all, back)) = stored.await else { return };
+            let Ok((all, left_out, back)) = stored.await else { return };
             sink = back;
             more &= all;
             if more {
                 // The kernel has it now: once is enough.
-                scan.handed_on(pages.end);
+                scan.handed_on(pages.end, left_out);
             }
         }
     }

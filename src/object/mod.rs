@@ -32,6 +32,7 @@ mod scan;
 mod segment;
 mod sequence;
 mod shelf;
+mod stretch;
 mod sweep;
 mod turn;
 
@@ -45,7 +46,7 @@ use bytes::Bytes;
 use cache::Cache;
 use cpu::Cpu;
 pub use disk::DiskStats;
-pub use file::{Auth, LogFile, Size, Told};
+pub use file::{Auth, Awaited, LogFile, Size, Told};
 pub use sequence::Sequence;
 pub use sweep::{Held, Stored, Swept, Text};
 

@@ -106,7 +106,8 @@ impl Scan {
                 task.await.map_err(|_| err!(Kind::Internal, "a fetch's task panicked"))?
             }
         };
-        let parallel = (self.shared.cache.own_share() / RUN).clamp(1, PARALLEL as u64) as usize;
+        // Half of what the others have left: a few that hang do not take it all.
+        let parallel = (self.shared.cache.flight_left() / 2 / RUN).clamp(1, PARALLEL as u64) as usize;
         let mut fetches = stream::iter(0..runs).map(fetch).buffered(parallel);
         let mut n = 0;
         while let Some(fetched) = fetches.next().await {

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::{Semaphore, watch};
 
-use super::access::Load;
 use super::cache::{CacheKey, Part};
 use super::digest::{Digest, Digests};
 use super::head::{Head, unauthenticated_damage};
 use super::proof::Seal;
 use super::segment::Segments;
 use super::shelf::Shelf;
+use super::stretch::Load;
 use super::{Listed, Shared, Verify};
 use crate::err;
 use crate::error::{Error, Kind, Result};
@@ -98,7 +98,7 @@ impl Scan {
         let (proof, seal) = shelf.recall().await?;
         let size = proof.size;
         let segments = Segments::recalled(&proof.points, size);
-        let mut scan = Scan::new(shared, object, Arc::clone(head), Digests::with(proof.key), Some(shelf));
+        let mut scan = Scan::new(shared, object, Arc::clone(head), Digests::with(proof.key).ok()?, Some(shelf));
         scan.reserve(proof.digests.len() * size_of::<Digest>() + segments.cost());
         scan.progress.send_modify(|p| {
             let (verified, consumed) = (head.total.div_ceil(RUN), STOPPED);
@@ -223,9 +223,10 @@ impl Scan {
         Following(Arc::clone(self))
     }
 
-    /// The segment that ends at `end` is kept elsewhere from now on.
-    pub fn handed_on(&self, end: u64) {
-        if let Some(start) = self.read_segments(|s| s.start_of(s.find(end.checked_sub(1)?)?)) {
+    /// The follower is through with the segment that ends at `end`, which is kept elsewhere from now on unless some of it was
+    /// left out.
+    pub fn handed_on(&self, end: u64, left_out: bool) {
+        if !left_out && let Some(start) = self.read_segments(|s| s.start_of(s.find(end.checked_sub(1)?)?)) {
             self.shared.cache.remove(self.key(Part::Segment(start)));
         }
         self.progress.send_modify(|p| p.follower = Some(end));

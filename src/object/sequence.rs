@@ -46,7 +46,7 @@ impl Sequence {
         if self.following.is_some() {
             // Asking for more is to be through with what came before.
             if from > 0 {
-                self.scan.handed_on(from);
+                self.scan.handed_on(from, false);
             }
             if let Some(text) = self.scan.next_released(from).await {
                 self.at += text.len() as u64;

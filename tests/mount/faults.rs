@@ -16,7 +16,7 @@ use hyper::http::response::Parts;
 use logarchivefs::envelope::SealAs;
 
 use crate::common::archive::{self, Log};
-use crate::common::mounted::{Mount, Setup, errno};
+use crate::common::mounted::{Mount, Setup, errno, forget_pages};
 use crate::common::s3::{ACCESS_KEY, REGION, Reply, SECRET_KEY, Seen, Server};
 use crate::common::watch::{eventually, within};
 
@@ -520,4 +520,110 @@ fn a_folder_that_changes_while_it_is_read() {
     names.sort();
     names.dedup();
     assert_eq!((got, names.len()), (many as usize, many as usize));
+}
+
+/// A scan that takes longer than any reader may wait, though each of its requests succeeds: readers have an answer by their
+/// deadline and can be killed, and the scan goes on for who tries again.
+#[test]
+fn readers_of_a_slow_scan_have_a_deadline() {
+    let server = Server::start();
+    let (text, log) = (archive::noise(3, 60_000_000), Log::at(0));
+    archive::put(&server, &log, SealAs::V2, &archive::gzip_level(&text, 1));
+    // So little memory that the scan's 29 requests come one after the other.
+    let mount = Setup::s3(&server).args(["--memory", "32MiB", "--request-deadline", "4s"]).mount();
+    let path = mount.path(log.path());
+    fs::metadata(&path).unwrap();
+    server.forget();
+    server.set_latency(Duration::from_secs(1));
+    let mut cat = Command::new("cat").arg(&path).stdout(Stdio::null()).spawn().unwrap();
+    eventually("it waits for the size", || server.requests().iter().any(is_run).then_some(()));
+    cat.kill().unwrap();
+    let file = fs::File::open(&path).unwrap();
+    assert_eq!(errno(file.read_at(&mut [0; 1000], 0)), libc::EIO);
+    let status = within(HANGING, || cat.try_wait().unwrap()).expect("the killed reader is still there");
+    assert!(!status.success());
+    let told = mount.log();
+    assert!(told.contains("no answer within 8s") && told.contains(&log.key()), "{told}");
+    server.set_latency(Duration::ZERO);
+    // No request is made twice.
+    assert!(eventually("the scan ends", || read(&path).ok()) == text);
+    let mut runs: Vec<_> = server.requests().into_iter().filter(is_run).filter_map(|seen| seen.range).collect();
+    let all = runs.len();
+    runs.sort_unstable();
+    runs.dedup();
+    assert!(runs.len() >= 28 && all < runs.len() + 28, "{all} requests for {} runs", runs.len());
+}
+
+/// Objects whose scans hang leave room for another one, also if there are several of them.
+#[test]
+fn several_scans_that_hang_leave_room_for_others() {
+    const HANG: usize = 4;
+    let server = Server::start();
+    let text = archive::noise(3, 30_000_000);
+    let logs: Vec<Log> = (0..=HANG as i64).map(Log::at).collect();
+    logs.iter().for_each(|log| drop(archive::put(&server, log, SealAs::V2, &archive::gzip_level(&text, 1))));
+    let mount = Setup::s3(&server).args(["--request-deadline", "10m"]).mount();
+    let hanging: Vec<String> = logs[..HANG].iter().map(Log::key).collect();
+    server.set_hook(move |seen| (hanging.contains(&seen.key) && is_run(seen)).then_some(Reply::Hang));
+    let readers: Vec<_> = logs[..HANG].iter().map(|log| reader(&mount, log)).collect();
+    for log in &logs[..HANG] {
+        eventually("it hangs", || server.requests().iter().any(|r| r.key == log.key() && is_run(r)).then_some(()));
+    }
+    let other = reader(&mount, &logs[HANG]);
+    within(HANGING, || other.is_finished().then_some(())).expect("the last one hangs with them");
+    assert!(other.join().unwrap().unwrap() == text);
+    assert!(readers.iter().all(|reader| !reader.is_finished()), "the test shows nothing");
+    mount.signal(libc::SIGKILL);
+    for reader in readers {
+        assert!(reader.join().unwrap().is_err());
+    }
+    let mut mount = mount;
+    assert!(!mount.wait().success());
+}
+
+/// The kernel reads ahead for all files from one small store of requests: those of many files that hang leave some for others.
+#[test]
+fn many_readers_that_hang_leave_the_kernel_requests() {
+    const HANG: usize = 40;
+    let server = Server::start();
+    let text = archive::noise(3, 3_000_000);
+    let gzip = archive::gzip_level(&text, 1);
+    let logs: Vec<Log> = (0..=HANG as i64).map(Log::at).collect();
+    logs.iter().for_each(|log| drop(archive::put(&server, log, SealAs::V2, &gzip)));
+    let mount = Setup::s3(&server).args(["--request-deadline", "10m"]).mount();
+    let well = fs::File::open(mount.path(logs[HANG].path())).unwrap();
+    let whole = |file: &fs::File| {
+        let mut got = vec![0; text.len()];
+        file.read_exact_at(&mut got, 0).map(|()| got)
+    };
+    assert!(whole(&well).unwrap() == text);
+    let hanging: Vec<String> = logs[..HANG].iter().map(Log::key).collect();
+    server.set_hook(move |seen| (hanging.contains(&seen.key) && is_run(seen)).then_some(Reply::Hang));
+    let readers: Vec<_> = logs[..HANG]
+        .iter()
+        .map(|log| {
+            let path = mount.path(log.path());
+            // Without asking for the size first: its pages are read ahead.
+            std::thread::spawn(move || errno(fs::File::open(path).and_then(|file| file.read_at(&mut [0; 100_000], 0))))
+        })
+        .collect();
+    // All that may be on their way hang, and the other readers wait behind them.
+    let all = HANG.min(16);
+    eventually("they hang", || (server.requests().iter().filter(|r| is_run(r)).count() >= all).then_some(()));
+    forget_pages(&well);
+    let other = std::thread::scope(|scope| {
+        let other = scope.spawn(|| whole(&well));
+        let ended = within(HANGING, || other.is_finished().then_some(()));
+        if ended.is_none() {
+            mount.signal(libc::SIGKILL);
+        }
+        ended.map(|()| other.join().unwrap().unwrap())
+    });
+    assert!(other.expect("a file that is known hangs with them") == text);
+    mount.signal(libc::SIGKILL);
+    for reader in readers {
+        assert_ne!(reader.join().unwrap(), 0);
+    }
+    let mut mount = mount;
+    assert!(!mount.wait().success());
 }

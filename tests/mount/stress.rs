@@ -22,7 +22,7 @@ use crate::common::archive::{self, Log};
 use crate::common::mounted::{Mount, Setup, errno, forget_pages};
 use crate::common::s3::{Reply, Server};
 use crate::common::tiles::{TILE, Tiled, Tiles};
-use crate::common::watch::{detach, is_mounted, kill, run};
+use crate::common::watch::{detach, is_mounted, kill, run, within};
 
 /// What each thread does in a round.
 const STEPS: u64 = 60;
@@ -449,5 +449,54 @@ fn mounts_that_end_under_their_readers() {
             });
             assert_eq!(is_mounted(mount.root()), end == libc::SIGKILL);
         }
+    }
+}
+
+/// Text on its way to the page cache must not wait for pages of a read that S3 holds up: a program that ends then would stay
+/// for ever, and so would its readers.
+#[test]
+fn a_program_that_ends_leaves_nobody_waiting() {
+    const STOP: u64 = 8 << 20;
+    let server = Server::start();
+    let log = Log::at(0);
+    archive::put(&server, &log, SealAs::V2, &archive::gzip(&archive::noise(3, 30_000_000)));
+    for signal in [libc::SIGKILL, libc::SIGTERM] {
+        // Readers get what there is so far; nothing comes from here on.
+        server.set_hook(|seen| {
+            let from = seen.range.as_deref()?.strip_prefix("bytes=")?.split('-').next()?.parse::<u64>().ok()?;
+            (seen.is_get() && from >= STOP).then_some(Reply::Hang)
+        });
+        let mut mount = Setup::s3(&server).args(["--verify", "stream", "--request-deadline", "10m"]).mount();
+        let path = mount.path(log.path());
+        let (read, path) = (AtomicU64::new(0), &path);
+        std::thread::scope(|scope| {
+            // Stops in the middle of a read.
+            scope.spawn(|| {
+                let file = File::open(path).unwrap();
+                let mut buf = vec![0; 100_000];
+                while let Ok(n @ 1..) = file.read_at(&mut buf, read.load(Ordering::Relaxed)) {
+                    read.fetch_add(n as u64, Ordering::Relaxed);
+                }
+            });
+            let mut told = within(HANGS, || (read.load(Ordering::Relaxed) > STOP / 4).then_some(()));
+            // Has to wait for the end of the file, and has the text put into the page cache meanwhile.
+            scope.spawn(|| errno(File::open(path).and_then(|file| file.metadata())));
+            let pushed = || {
+                let told = fs::read_to_string(mount.path(".logarchivefs/status.json")).ok()?;
+                serde_json::from_str::<serde_json::Value>(&told).ok()?.pointer("/served/bytes/pushed")?.as_u64()
+            };
+            told = told.and_then(|()| within(HANGS, || pushed().filter(|bytes| *bytes > STOP / 8).map(drop)));
+            mount.signal(signal);
+            // A zombie has one task; one more is a thread that does not end.
+            let tasks = || fs::read_dir(format!("/proc/{}/task", mount.pid())).map_or(0, Iterator::count);
+            let zombie = || fs::read_to_string(format!("/proc/{}/stat", mount.pid())).is_ok_and(|s| s.contains(") Z "));
+            let ended = within(HANGS / 4, || (zombie() && tasks() == 1).then_some(()));
+            if ended.is_none() {
+                run(Command::new("umount").arg("-f").arg(mount.root()));
+            }
+            told.expect("no text is put into the page cache: the test shows nothing");
+            ended.expect("the program stays");
+        });
+        mount.wait();
     }
 }

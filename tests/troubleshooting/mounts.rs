@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
 use logarchivefs::demo::logs::Random;
 use logarchivefs::envelope::SealAs;
@@ -49,5 +50,19 @@ pub fn said() -> Vec<String> {
     let output = run(Command::new("umount").arg(mount.root()).current_dir(mount.root()).env("LC_ALL", "C"));
     desk.errno(&output);
     desk.log_of(&mount);
+    slow(&mut desk);
     desk.said
+}
+
+/// A line on which a scan takes longer than a reader may wait.
+fn slow(desk: &mut Desk) {
+    let server = Server::start();
+    let log = Log::at(0);
+    archive::put(&server, &log, SealAs::V2, &archive::gzip_level(&archive::noise(1, 30_000_000), 1));
+    // So little memory that the scan's requests come one after the other.
+    let mount = Setup::s3(&server).args(["--memory", "32MiB", "--request-deadline", "3s"]).mount();
+    std::fs::metadata(mount.path(log.path())).unwrap();
+    server.set_latency(Duration::from_millis(700));
+    desk.tool(&mount, &format!("cat {}", log.path()));
+    desk.log_of(&mount);
 }

@@ -41,6 +41,13 @@ fn mountpoints(desk: &mut Desk, server: &Server) {
     desk.log_of(&next);
     drop(next);
 
+    // Of one that does not answer.
+    let stopped = Setup::s3(server).mount();
+    stopped.signal(libc::SIGSTOP);
+    desk.refused(Setup::s3(server).on(stopped.root()));
+    stopped.signal(libc::SIGCONT);
+    drop(stopped);
+
     // Without the device; and as a user who needs the helper, which is not there, does not allow it, or fails.
     let point = desk.folder("point", 0o755);
     desk.inside("mount -t tmpfs none /dev", &desk.on(server, &["mount", &point]));
