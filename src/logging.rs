@@ -1,7 +1,8 @@
 //! The log: to standard error, or to a file that only its owner can read; as text, as JSON lines, or as journald likes
 //! it. SIGUSR1 turns more of it on and off while the program runs.
 //!
-//! Invariants: a record is one line, whatever its message holds; of a panic, the place is logged and nothing else.
+//! Invariants: a record is one line, whatever its message holds; of a panic, the place is logged and nothing else; no level
+//! shows how a request was signed.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -53,13 +54,20 @@ impl Switch {
     }
 }
 
+/// At its trace level the SDK shows each request as it was signed, with the session token. No `RUST_LOG` brings that out.
+fn is_secret(metadata: &Metadata<'_>) -> bool {
+    metadata.level() == Level::Trace && metadata.target().starts_with("aws_")
+}
+
 impl Log for Switch {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.now().enabled(metadata)
+        !is_secret(metadata) && self.now().enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        self.now().log(record);
+        if !is_secret(record.metadata()) {
+            self.now().log(record);
+        }
     }
 
     fn flush(&self) {}
