@@ -29,18 +29,19 @@ fn by(endpoint: &str) -> Setup {
         .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
 }
 
-/// No mount, in time, and one line that says why.
-fn refused(setup: Setup, why: &str) {
+/// No mount, in time, and one line that says why, in one of these ways.
+fn refused(setup: Setup, why: &[&str]) {
     let start = Instant::now();
     let (code, stderr) = setup.args(["--request-deadline", "2s"]).refused();
     assert!(start.elapsed() < START, "{:?}: {stderr}", start.elapsed());
     assert_eq!((code, stderr.lines().count()), (6, 1), "{stderr}");
-    assert!(stderr.contains("s3://archive/") && stderr.contains("cannot reach S3") && stderr.contains(why), "{stderr}");
+    assert!(stderr.contains("s3://archive/") && why.iter().any(|why| stderr.contains(why)), "{stderr}");
 }
 
 #[test]
 fn a_name_that_does_not_resolve() {
-    refused(by("https://s3.invalid"), "dns error");
+    // The second where whoever is to be asked for names does not answer.
+    refused(by("https://s3.invalid"), &["dns error", "no whole answer"]);
 }
 
 #[test]
@@ -50,9 +51,9 @@ fn only_who_has_a_trusted_certificate_is_asked() {
     let proxy = Proxy::tls(&server, Certificate::Known);
     let endpoint = format!("https://localhost:{}", proxy.port());
     let trusting = |endpoint: &str| by(endpoint).env("SSL_CERT_FILE", Certificate::Known.pem());
-    refused(by(&endpoint), "invalid peer certificate: UnknownIssuer");
-    refused(trusting(&format!("https://127.0.0.1:{}", proxy.port())), "certificate not valid for name");
-    refused(by(&server.endpoint().replace("http:", "https:")), "InvalidContentType");
+    refused(by(&endpoint), &["TLS handshake failed: invalid peer certificate: UnknownIssuer"]);
+    refused(trusting(&format!("https://127.0.0.1:{}", proxy.port())), &["certificate not valid for name"]);
+    refused(by(&server.endpoint().replace("http:", "https:")), &["InvalidContentType"]);
     assert!(proxy.accepted() > 1);
     assert_eq!(server.requests().len(), 0, "nothing was sent to somebody who might be anybody");
 
