@@ -31,7 +31,7 @@ pub struct Setup {
     key_file: Option<PathBuf>,
     group: Option<PathBuf>,
     /// The log goes to standard error.
-    to_journal: bool,
+    under_systemd: bool,
 }
 
 impl Setup {
@@ -59,7 +59,7 @@ impl Setup {
             env: BTreeMap::new(),
             key_file: Some(dir.path().join("keys")),
             group: None,
-            to_journal: false,
+            under_systemd: false,
             dir,
         };
         let home = setup.dir.path().to_owned();
@@ -109,8 +109,8 @@ impl Setup {
     }
 
     /// The log goes to standard error, and that to the journal, as systemd would say.
-    pub fn to_journal(mut self) -> Setup {
-        self.to_journal = true;
+    pub fn under_systemd(mut self) -> Setup {
+        self.under_systemd = true;
         let meta = File::create(self.stderr()).unwrap().metadata().unwrap();
         self.env("JOURNAL_STREAM", format!("{}:{}", meta.dev(), meta.ino()))
     }
@@ -146,7 +146,7 @@ impl Setup {
             command.args(["-c", &enter, PROGRAM]);
         }
         command.arg("mount").arg(&self.bucket).arg(&self.path);
-        if !self.to_journal {
+        if !self.under_systemd {
             command.arg("--log-file").arg(self.log_file());
         }
         if let Some(keys) = &self.key_file {

@@ -82,7 +82,7 @@ fn a_signal_ends_waiting_readers() {
 const END: Duration = Duration::from_secs(2);
 
 /// A scan of which more and more comes, and one of which nothing does: no request would be given up for minutes. With a
-/// cache folder and an audit log, there is also something to be written at the end.
+/// cache folder and an audit log, there is also something to be written at the end, and the folder's lock does not come.
 #[test]
 fn a_signal_ends_scans() {
     let server = Server::start();
@@ -90,11 +90,17 @@ fn a_signal_ends_scans() {
     let gzip = archive::gzip_level(&text, 1);
     let logs = [0, 1].map(Log::at);
     logs.iter().for_each(|log| drop(archive::put(&server, log, SealAs::V2, &gzip)));
-    let slow = logs[0].key();
+    let well = Log::at(2);
+    archive::put(&server, &well, SealAs::V2, &archive::gzip_level(&text[..2_000_000], 1));
+    let (slow, still) = (logs[0].key(), logs[1].key());
     // The end of each object comes at once, and tells what it is.
     server.set_hook(move |r| {
         let run = r.is_get() && r.range.as_deref().is_some_and(|range| !range.starts_with("bytes=-"));
-        run.then_some(if r.key == slow { Reply::Cut(200_000) } else { Reply::Stall(100_000) })
+        match run {
+            true if r.key == slow => Some(Reply::Cut(200_000)),
+            true if r.key == still => Some(Reply::Stall(100_000)),
+            _ => None,
+        }
     });
     for (verify, keeps) in [("full", false), ("stream", false), ("full", true), ("stream", true)] {
         let kept = tempfile::tempdir().unwrap();
@@ -114,6 +120,12 @@ fn a_signal_ends_scans() {
         let asked = |log: &Log, n| server.requests().iter().filter(|r| r.key == log.key()).count() > n;
         eventually("one scan waits", || asked(&logs[1], 1).then_some(()));
         eventually("and the other goes on", || asked(&logs[0], 20).then_some(()));
+        let lock = keeps.then(|| File::open(cache.join("logarchivefs-cache-1")).unwrap());
+        lock.iter().for_each(|lock| lock.lock().unwrap());
+        if keeps {
+            // Now there is something that waits to be written.
+            assert!(fs::read(mount.path(well.path())).unwrap() == text[..2_000_000]);
+        }
         let start = Instant::now();
         mount.signal(libc::SIGTERM);
         ends_well(&mut mount);

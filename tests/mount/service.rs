@@ -97,7 +97,7 @@ fn the_journal_is_told_priorities() {
     let server = server();
     archive::put_changed(&server, &Log::at(1), SealAs::V2, &archive::gzip(b"x"), |body| body[0] ^= 1);
     for journal in [true, false] {
-        let setup = Setup::s3(&server).args(["-vv", "--allow-unauthenticated"]).to_journal();
+        let setup = Setup::s3(&server).args(["-vv", "--allow-unauthenticated"]).under_systemd();
         let mut mount = if journal { setup } else { setup.env("JOURNAL_STREAM", "1:1") }.mount();
         fs::read(mount.path(Log::at(1).path())).unwrap_err();
         mount.signal(libc::SIGTERM);
