@@ -73,9 +73,17 @@ pub fn harden() {
 }
 
 /// Keeps a secret out of swap and out of core dumps. As far as the limits go (RLIMIT_MEMLOCK): a refusal is no error.
+///
+/// A child does not inherit the lock: after [`fork`] it is to be taken anew.
 pub fn lock(secret: &[u8]) {
-    // SAFETY: mlock takes a range of addresses, reads nothing and changes nothing in it.
-    if unsafe { libc::mlock(secret.as_ptr().cast(), secret.len()) } != 0 {
+    // SAFETY: sysconf takes a number. madvise with this advice and mlock take whole pages, all of them mapped, as the secret
+    // lies in each; they read nothing and change nothing there.
+    let refused = unsafe {
+        let before = secret.as_ptr().addr() % usize::try_from(libc::sysconf(libc::_SC_PAGESIZE)).unwrap_or(4096);
+        let (page, len) = (secret.as_ptr().wrapping_sub(before).cast_mut().cast(), before + secret.len());
+        libc::madvise(page, len, libc::MADV_DONTDUMP) | libc::mlock(page, len)
+    };
+    if refused != 0 {
         log::info!("a key could not be locked into memory: {}", io::Error::last_os_error());
     }
 }

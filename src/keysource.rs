@@ -5,6 +5,7 @@
 //! * Key text is read without a buffer that outlives it, into one allocation that is wiped.
 //! * No message holds key text or the command; it names the file and the line.
 
+#[allow(unsafe_code)]
 mod process;
 
 use std::fmt;

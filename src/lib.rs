@@ -12,12 +12,15 @@
 //! {store, key, envelope, gunzip, cachedir}`. The last five import nothing of ours but `error`; nor do `record`, which
 //! `cmd` uses, and `audit`, which `fs` tells of opens.
 
+#![deny(unsafe_code)]
+
 pub mod audit;
 pub mod cachedir;
 pub mod catalog;
 pub mod cli;
 pub mod cmd;
 pub mod config;
+#[allow(unsafe_code)]
 pub mod daemon;
 pub mod demo;
 pub mod envelope;

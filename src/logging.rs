@@ -21,8 +21,8 @@ use crate::err;
 use crate::error::{Kind, Result};
 
 /// The heads of the audit log are told in any case: a copy elsewhere is what shows that the log was cut.
-/// The SDK's own lines are errors only, unless asked for: at its lower levels it would log request headers. What it says of
-/// errors that ours have taken the place of is left out.
+/// The SDK's own lines are errors only, unless asked for: at its lower levels it tells of each request, with secrets blacked out
+/// (`tests/mount/secrets.rs` sees to it). What it says of errors that ours have taken the place of is left out.
 const LEVELS: [&str; 3] = [
     "warn,aws=error,fuser=error,aws_smithy_runtime_api::client::interceptors=off,logarchivefs::audit=info",
     "info,aws=warn,fuser=warn,tracing=warn,aws_smithy_runtime_api::client::interceptors=off",

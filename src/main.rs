@@ -1,5 +1,7 @@
 //! Parse, log, dispatch, exit code.
 
+#![forbid(unsafe_code)]
+
 use std::ffi::OsString;
 use std::process::ExitCode;
 

@@ -256,3 +256,20 @@ fn an_input_that_fails_is_kept_and_named() {
     assert!(fs::read(path).unwrap().contains(&b'%'));
     fs::remove_file(path).unwrap();
 }
+
+/// Nothing here compiles the programs of cargo-fuzz, which takes a nightly compiler: they are one line around a target.
+#[test]
+fn each_target_has_its_program() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+    for (name, _) in targets::ALL {
+        let program = fs::read_to_string(folder.join(format!("fuzz_targets/{name}.rs"))).unwrap();
+        assert!(program.ends_with(&format!("fuzz_target!(|data: &[u8]| targets::{name}(data));\n")), "{name}");
+        for path in program.lines().filter_map(|line| line.strip_prefix("#[path = \"")?.strip_suffix("\"]")) {
+            assert!(folder.join("fuzz_targets").join(path).is_file(), "{name}: {path}");
+        }
+        assert!(manifest.contains(&format!("name = \"{name}\"\npath = \"fuzz_targets/{name}.rs\"\n")), "{name}");
+    }
+    let programs = fs::read_dir(folder.join("fuzz_targets")).unwrap().count();
+    assert_eq!((programs, manifest.matches("[[bin]]").count()), (targets::ALL.len(), targets::ALL.len()));
+}

@@ -29,6 +29,8 @@ mod memory;
 mod metrics;
 #[path = "mount/model.rs"]
 mod model;
+#[path = "mount/network.rs"]
+mod network;
 #[path = "mount/property.rs"]
 mod property;
 #[path = "mount/refusals.rs"]

@@ -43,6 +43,10 @@ pub fn run(args: MountArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
         mounted: SystemTime::now(),
     };
     let daemon = if args.daemon { Some(daemon::fork()?) } else { None };
+    if daemon.is_some() {
+        // The parent's locks are its own.
+        keyring.each_secret(daemon::lock);
+    }
     let runtime = runtime()?;
     let result = runtime.block_on(async {
         let store = config::store(&args.bucket, &args.store, &selection).await?;

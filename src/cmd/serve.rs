@@ -67,8 +67,9 @@ impl Service {
                 }
                 _ = self.user1.recv() => logging::toggle(),
                 _ = self.hangup.recv() => {
-                    log::info!("SIGHUP: listings are fetched again");
+                    log::info!("SIGHUP: listings are fetched again, and objects that failed looked at anew");
                     self.fs.catalog().refresh_all();
+                    self.fs.objects().forget_failed();
                     self.fs.reopen_audit();
                 }
             }

@@ -2,6 +2,7 @@
 
 mod adapter;
 pub mod mountpoint;
+#[allow(unsafe_code)]
 mod sys;
 
 use std::io;

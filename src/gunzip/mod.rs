@@ -19,6 +19,7 @@
 
 mod header;
 mod points;
+#[allow(unsafe_code)]
 mod raw;
 mod resume;
 mod stream;

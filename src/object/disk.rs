@@ -19,8 +19,8 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// Bytes of ciphertext that wait to be written.
 const QUEUE: usize = 16 << 20;
 
-/// How long an end waits for what is still to be written.
-const SETTLE: Duration = Duration::from_secs(10);
+/// How long an end waits for what is still to be written: a mount is gone two seconds after SIGTERM.
+const SETTLE: Duration = Duration::from_secs(1);
 
 pub struct Disk {
     folder: Arc<Folder>,

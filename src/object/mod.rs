@@ -214,6 +214,16 @@ impl Objects {
         }
     }
 
+    /// Verdicts are forgotten, as an answer that was wrong only once may be behind one, but for missing keys, which no answer
+    /// is behind. Those who hold a file keep it, and its verdict: they must not see another size.
+    pub fn forget_failed(&self) {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.retain(|_, kept| {
+            let holds = kept.file.verdict().is_none_or(|e| e.kind() == Kind::NoKey);
+            holds || Arc::strong_count(&kept.file) > 1
+        });
+    }
+
     /// The file of this object version, if it is among those remembered; one that is open always is.
     pub fn find(&self, object: &Listed) -> Option<Arc<LogFile>> {
         let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);

@@ -11,6 +11,7 @@
 
 mod docker;
 mod json;
+#[allow(unsafe_code)]
 mod masks;
 mod stamp;
 

@@ -3,6 +3,7 @@
 
 pub mod archive;
 pub mod mounted;
+pub mod proxy;
 pub mod s3;
 pub mod tiles;
 pub mod watch;

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -30,6 +30,8 @@ pub struct Setup {
     env: BTreeMap<OsString, OsString>,
     key_file: Option<PathBuf>,
     group: Option<PathBuf>,
+    /// The log goes to standard error.
+    under_systemd: bool,
 }
 
 impl Setup {
@@ -57,6 +59,7 @@ impl Setup {
             env: BTreeMap::new(),
             key_file: Some(dir.path().join("keys")),
             group: None,
+            under_systemd: false,
             dir,
         };
         let home = setup.dir.path().to_owned();
@@ -105,6 +108,13 @@ impl Setup {
         self
     }
 
+    /// The log goes to standard error, and that to the journal, as systemd would say.
+    pub fn under_systemd(mut self) -> Setup {
+        self.under_systemd = true;
+        let meta = File::create(self.stderr()).unwrap().metadata().unwrap();
+        self.env("JOURNAL_STREAM", format!("{}:{}", meta.dev(), meta.ino()))
+    }
+
     /// Another mountpoint than the fresh folder.
     pub fn on(mut self, path: &Path) -> Setup {
         self.path = path.to_owned();
@@ -135,7 +145,10 @@ impl Setup {
             let enter = format!("echo 0 >'{}/cgroup.procs' && exec \"$0\" \"$@\"", group.display());
             command.args(["-c", &enter, PROGRAM]);
         }
-        command.arg("mount").arg(&self.bucket).arg(&self.path).arg("--log-file").arg(self.log_file());
+        command.arg("mount").arg(&self.bucket).arg(&self.path);
+        if !self.under_systemd {
+            command.arg("--log-file").arg(self.log_file());
+        }
         if let Some(keys) = &self.key_file {
             command.arg("--key-file").arg(keys);
         }

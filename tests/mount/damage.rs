@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use logarchivefs::envelope::SealAs;
+use serde_json::Value;
 
 use crate::common::archive::{self, Log};
 use crate::common::mounted::{Mount, Setup, errno, forget_pages, xattr, xattrs};
@@ -108,6 +109,44 @@ fn reads_of_a_damaged_file_end_in_an_error() {
             assert!(mount.log().contains(&log.key()), "{harm:?} is in the log");
         }
     }
+}
+
+/// A wrong answer that is given once looks like damage of the object. That is believed, until SIGHUP, and by those who have
+/// the file open even then: to them it must not become another one.
+#[test]
+fn a_verdict_is_found_anew_after_sighup() {
+    let server = Server::start();
+    // A large one, and one that its first request brings whole.
+    let texts = [archive::noise(1, LEN), archive::noise(2, 10_000)];
+    let logs = [0, 1].map(Log::at);
+    for (log, text) in logs.iter().zip(&texts) {
+        archive::put(&server, log, SealAs::V2, &archive::gzip_level(text, 1));
+    }
+    let mount = Setup::s3(&server).mount();
+    let paths = logs.each_ref().map(|log| mount.path(log.path()));
+    server.set_hook(|seen| seen.is_get().then(|| Reply::Edit(Arc::new(|_, body| body[0] ^= 1))));
+    // The end of the large one is looked at with nothing changed that matters.
+    let open = File::open(&paths[0]).unwrap();
+    assert_eq!(errno(open.read_at(&mut [0; 10], 0)), libc::EBADMSG);
+    assert_eq!(errno(fs::read(&paths[1])), libc::EBADMSG);
+    server.clear_hook();
+    for path in &paths {
+        assert_eq!(errno(fs::read(path)), libc::EBADMSG, "it holds while the version is the same");
+    }
+    let is = |part: &str, name: &str, n: u64| {
+        let status: Value = serde_json::from_slice(&fs::read(mount.path(".logarchivefs/status.json")).ok()?).ok()?;
+        (status[part][name] == n).then_some(())
+    };
+    eventually("one of them is still open", || is("open", "files", 1));
+    mount.signal(libc::SIGHUP);
+    eventually("the other one is forgotten", || is("objects", "failed", 1));
+    assert!(fs::read(&paths[1]).unwrap() == texts[1]);
+    assert_eq!(errno(open.read_at(&mut [0; 10], 0)), libc::EBADMSG);
+    drop(open);
+    eventually("it is closed", || is("open", "files", 0));
+    mount.signal(libc::SIGHUP);
+    eventually("it is forgotten, too", || is("objects", "failed", 0));
+    assert!(fs::read(&paths[0]).unwrap() == texts[0]);
 }
 
 /// `stream` gives text before the tag is known; `full` does not. All but the first two megabytes of the object are held

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use logarchivefs::envelope::SealAs;
 
@@ -11,6 +12,7 @@ use crate::common::archive::{self, Log};
 use crate::common::mounted::{Mount, Setup, errno};
 use crate::common::s3::{Reply, Server};
 use crate::common::watch::{detach, eventually, is_mounted, kill, run};
+use crate::secrets::locks_keys;
 
 fn server() -> Server {
     let server = Server::start();
@@ -76,7 +78,11 @@ fn a_signal_ends_waiting_readers() {
     assert_ne!(reader.join().unwrap(), 0);
 }
 
-/// A scan of which more and more comes, and one of which nothing does: no request would be given up for minutes.
+/// From SIGTERM to the end of the program, whatever goes on.
+const END: Duration = Duration::from_secs(2);
+
+/// A scan of which more and more comes, and one of which nothing does: no request would be given up for minutes. With a
+/// cache folder and an audit log, there is also something to be written at the end, and the folder's lock does not come.
 #[test]
 fn a_signal_ends_scans() {
     let server = Server::start();
@@ -84,14 +90,26 @@ fn a_signal_ends_scans() {
     let gzip = archive::gzip_level(&text, 1);
     let logs = [0, 1].map(Log::at);
     logs.iter().for_each(|log| drop(archive::put(&server, log, SealAs::V2, &gzip)));
-    let slow = logs[0].key();
+    let well = Log::at(2);
+    archive::put(&server, &well, SealAs::V2, &archive::gzip_level(&text[..2_000_000], 1));
+    let (slow, still) = (logs[0].key(), logs[1].key());
     // The end of each object comes at once, and tells what it is.
     server.set_hook(move |r| {
         let run = r.is_get() && r.range.as_deref().is_some_and(|range| !range.starts_with("bytes=-"));
-        run.then_some(if r.key == slow { Reply::Cut(200_000) } else { Reply::Stall(100_000) })
+        match run {
+            true if r.key == slow => Some(Reply::Cut(200_000)),
+            true if r.key == still => Some(Reply::Stall(100_000)),
+            _ => None,
+        }
     });
-    for verify in ["full", "stream"] {
-        let mut mount = Setup::s3(&server).args(["--verify", verify, "--request-deadline", "10m"]).mount();
+    for (verify, keeps) in [("full", false), ("stream", false), ("full", true), ("stream", true)] {
+        let kept = tempfile::tempdir().unwrap();
+        let (cache, audit) = (kept.path().join("cache"), kept.path().join("audit"));
+        let mut setup = Setup::s3(&server).args(["--verify", verify, "--request-deadline", "10m"]);
+        if keeps {
+            setup = setup.args([Path::new("--cache-dir"), &cache, Path::new("--audit-log"), &audit]);
+        }
+        let mut mount = setup.mount();
         server.forget();
         let readers: Vec<_> = (0..40)
             .map(|n| {
@@ -102,10 +120,17 @@ fn a_signal_ends_scans() {
         let asked = |log: &Log, n| server.requests().iter().filter(|r| r.key == log.key()).count() > n;
         eventually("one scan waits", || asked(&logs[1], 1).then_some(()));
         eventually("and the other goes on", || asked(&logs[0], 20).then_some(()));
+        let lock = keeps.then(|| File::open(cache.join("logarchivefs-cache-1")).unwrap());
+        lock.iter().for_each(|lock| lock.lock().unwrap());
+        if keeps {
+            // Now there is something that waits to be written.
+            assert!(fs::read(mount.path(well.path())).unwrap() == text[..2_000_000]);
+        }
+        let start = Instant::now();
         mount.signal(libc::SIGTERM);
-        let start = std::time::Instant::now();
         ends_well(&mut mount);
-        eprintln!("--verify {verify}: the end took {:?}", start.elapsed());
+        let took = start.elapsed();
+        assert!(took < END, "--verify {verify}, cache folder and audit log {keeps}: the end took {took:?}");
         readers.into_iter().for_each(|reader| assert_ne!(reader.join().unwrap(), 0));
     }
 }
@@ -121,6 +146,28 @@ fn an_unmount_from_outside_ends_the_program() {
         assert!(run(&mut fusermount).status.success());
         ends_well(&mut mount);
     }
+}
+
+/// `umount -l`: out of the tree at once, but what is open goes on, and the program ends with the last of it.
+#[test]
+fn handles_go_on_after_a_lazy_unmount() {
+    let server = server();
+    let mut mount = Setup::s3(&server).mount();
+    let mut begun = File::open(mount.path(Log::at(9).path())).unwrap();
+    let mut text = vec![0; 1000];
+    begun.read_exact(&mut text).unwrap();
+    let mut untouched = File::open(mount.path(Log::at(0).path())).unwrap();
+    assert!(run(Command::new("fusermount3").args(["-u", "-z"]).arg(mount.root())).status.success());
+    assert!(!is_mounted(mount.root()));
+    assert_eq!(fs::read_dir(mount.root()).unwrap().count(), 0);
+    begun.read_to_end(&mut text).unwrap();
+    assert!(text == archive::noise(1, 5_000_000));
+    drop(begun);
+    text.clear();
+    untouched.read_to_end(&mut text).unwrap();
+    assert!(text == archive::text(1, 100));
+    drop(untouched);
+    ends_well(&mut mount);
 }
 
 #[test]
@@ -198,6 +245,7 @@ fn the_background_mount_answers_when_the_command_returns() {
         let answers = fs::read_dir(&root).map(|d| d.count());
         let pids = daemons(&root);
         let text = fs::read(root.join(Log::at(0).path()));
+        let locked = pids.iter().all(|pid| locks_keys(*pid));
         match signal {
             Some(signal) => pids.iter().for_each(|pid| kill(*pid, signal)),
             None => assert!(run(Command::new("fusermount3").arg("-u").arg(&root)).status.success()),
@@ -209,6 +257,7 @@ fn the_background_mount_answers_when_the_command_returns() {
         assert!(output.stdout.is_empty());
         assert_eq!(answers.unwrap(), 1);
         assert_eq!(pids.len(), 1, "one process serves it");
+        assert!(locked, "the locks of the process that went away are none of this one's");
         assert_eq!(text.unwrap(), archive::text(1, 100));
         assert!(ended && !left);
     }

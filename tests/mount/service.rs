@@ -11,7 +11,7 @@ use logarchivefs::envelope::SealAs;
 use crate::common::archive::{self, Log};
 use crate::common::mounted::{Mount, PROGRAM, Setup};
 use crate::common::s3::{ACCESS_KEY, REGION, SECRET_KEY, Server};
-use crate::common::watch::{detach, eventually, is_mounted, mountinfo, run};
+use crate::common::watch::{answers, detach, eventually, is_mounted, kill, mountinfo, run, skipped};
 
 fn server() -> Server {
     let server = Server::start();
@@ -91,6 +91,29 @@ fn the_log_is_json_if_wanted_and_grows_on_demand() {
     assert!(lines.len() > 3);
 }
 
+/// sd-daemon(3): 3 is an error, 4 a warning, 6 information, 7 for debugging.
+#[test]
+fn the_journal_is_told_priorities() {
+    let server = server();
+    archive::put_changed(&server, &Log::at(1), SealAs::V2, &archive::gzip(b"x"), |body| body[0] ^= 1);
+    for journal in [true, false] {
+        let setup = Setup::s3(&server).args(["-vv", "--allow-unauthenticated"]).under_systemd();
+        let mut mount = if journal { setup } else { setup.env("JOURNAL_STREAM", "1:1") }.mount();
+        fs::read(mount.path(Log::at(1).path())).unwrap_err();
+        mount.signal(libc::SIGTERM);
+        assert!(mount.wait().success());
+        let told = mount.stderr();
+        for (priority, word) in
+            [(3, "EBADMSG"), (4, "nothing authenticates their text"), (6, "is mounted on"), (7, "read_ahead_kb")]
+        {
+            let line = told.lines().find(|line| line.contains(word)).unwrap_or_else(|| panic!("{word}: {told}"));
+            assert_eq!(line.starts_with(&format!("<{priority}>")), journal, "{line}");
+        }
+        let all = told.lines().all(|line| matches!(line.as_bytes(), [b'<', b'3' | b'4' | b'6' | b'7', b'>', ..]));
+        assert_eq!(all, journal, "{told}");
+    }
+}
+
 /// mount(8) looks for its helpers in /sbin only.
 struct Helper;
 
@@ -153,6 +176,21 @@ fn mount8_and_fstab() {
         assert!(run(Command::new("umount").arg(at)).status.success());
         assert!(!is_mounted(Path::new(at)));
     }
+    // A dead mount is in nobody's way.
+    let pid_file = dir.path().join("pid");
+    let with_pid = format!("{options},pid_file={}", pid_file.display());
+    for kills in [true, false] {
+        let output = mount8(&["-t", "logarchivefs", crate::common::s3::BUCKET, at, "-o", &with_pid]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "after a kill: {stderr}");
+        assert!(answers(Path::new(at)));
+        if kills {
+            kill(fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap(), libc::SIGKILL);
+            eventually("the mount is dead", || (!answers(Path::new(at))).then_some(()));
+        }
+    }
+    assert!(run(Command::new("umount").arg(at)).status.success());
+    assert!(!is_mounted(Path::new(at)), "neither the dead one nor the new one is left");
     // What fails, fails as mount(8) says it.
     let output = mount8(&["-t", "logarchivefs", "nowhere", at, "-o", &options]);
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -185,6 +223,33 @@ fn a_shared_mount_needs_no_helper() {
     assert_eq!(mount.out("ls"), "prod");
 }
 
+/// What systemd does before it starts the program once more, with its rule for a dash: that command may fail.
+#[test]
+fn a_unit_starts_again_after_a_kill() {
+    let server = server();
+    let mut dead = Setup::s3(&server).mount();
+    dead.signal(libc::SIGKILL);
+    assert!(!dead.wait().success());
+    assert!(is_mounted(dead.root()) && !answers(dead.root()));
+    let unit = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/logarchivefs@.service")).unwrap();
+    let at = dead.root().to_str().unwrap();
+    let before: Vec<String> = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix("ExecStartPre="))
+        .map(|line| line.replace("/srv/logarchivefs/%i", at))
+        .collect();
+    assert!(!before.is_empty());
+    for line in &before {
+        let may_fail = line.starts_with('-');
+        let words: Vec<&str> = line.trim_start_matches('-').split(' ').collect();
+        assert!(words.contains(&at), "{line}");
+        let done = run(Command::new(words[0]).args(&words[1..]));
+        assert!(done.status.success() || may_fail, "{line}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+    let next = Setup::s3(&server).on(dead.root()).mount();
+    assert_eq!(next.out("ls"), "prod");
+}
+
 /// `systemd-analyze verify` reads a unit as systemd would, and knows all directives.
 #[test]
 fn the_units_are_sound() {
@@ -194,8 +259,7 @@ fn the_units_are_sound() {
         assert!(text.contains(line), "{line}");
     }
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
-        eprintln!("systemd-analyze is not here: the units were not verified");
-        return;
+        return skipped("systemd-analyze is not here, so the units were not verified");
     }
     // It wants to find the program: the installed one's place is replaced by this one's.
     let dir = tempfile::tempdir().unwrap();

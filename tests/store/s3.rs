@@ -110,6 +110,31 @@ async fn an_error_costs_one_request_and_a_wrong_clock_or_an_old_token_two() {
     }
 }
 
+/// Neither the SDK nor its HTTP client tries anything again, also not on a connection that has served before: whoever
+/// calls does, and they would multiply.
+#[tokio::test]
+async fn a_failing_service_costs_one_request() {
+    let server = Server::start();
+    server.put("k", &[], "body");
+    let store = open(&server).await;
+    let faults: [fn() -> Reply; 4] =
+        [|| Reply::error(500, "InternalError"), || Reply::error(503, "SlowDown"), || Reply::Reset, || Reply::Cut(2)];
+    for (n, fault) in faults.into_iter().enumerate() {
+        server.clear_hook();
+        store.check().await.unwrap();
+        server.set_hook(move |_| Some(fault()));
+        server.forget();
+        assert_eq!(store.get(&get("k", ByteRange::Whole)).await.unwrap_err().kind(), Kind::Storage, "fault {n}");
+        assert_eq!(server.requests().len(), 1, "fault {n}");
+        server.clear_hook();
+        store.check().await.unwrap();
+        server.set_hook(move |_| Some(fault()));
+        server.forget();
+        assert_eq!(store.check().await.unwrap_err().kind(), Kind::Storage, "fault {n}");
+        assert_eq!(server.requests().len(), 1, "fault {n}");
+    }
+}
+
 #[tokio::test]
 async fn a_wrong_clock_is_corrected() {
     let server = Server::start();

@@ -85,6 +85,11 @@ pub(super) fn s3(shared: &SdkConfig, options: &S3Options) -> Client {
     Client::from_conf(config.build())
 }
 
+/// The same client without its connections; the credentials that it has found are kept.
+pub(super) fn again(client: &Client) -> Client {
+    Client::from_conf(client.config().clone())
+}
+
 /// Where one is configured, which is seldom Amazon's.
 pub(super) fn endpoint(shared: &SdkConfig, options: &S3Options) -> Option<String> {
     let given = options.endpoint_url.clone().or_else(|| shared.endpoint_url().map(str::to_owned));

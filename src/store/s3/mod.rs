@@ -106,6 +106,8 @@ pub struct S3Store {
 #[derive(Clone)]
 struct Session {
     client: Client,
+    /// Which client this is: how many there were before.
+    n: u64,
     /// How often credentials have been read anew, and when last.
     renewals: u64,
     renewed: Option<Instant>,
@@ -118,7 +120,7 @@ impl S3Store {
         if !options.prefix.is_empty() && !options.prefix.ends_with('/') {
             options.prefix.push('/');
         }
-        let session = Session { client: client::build(&options).await?, renewals: 0, renewed: None };
+        let session = Session { client: client::build(&options).await?, n: 0, renewals: 0, renewed: None };
         Ok(S3Store { options, session: Mutex::new(session), renewing: tokio::sync::Mutex::new(()) })
     }
 
@@ -144,10 +146,20 @@ impl S3Store {
                     return Err(failure.error);
                 }
                 let client = client::build(&self.options).await?;
-                let session = Session { client, renewals: now.renewals + 1, renewed: Some(Instant::now()) };
-                *self.session.lock().unwrap_or_else(PoisonError::into_inner) = session;
+                let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+                let (n, renewals) = (session.n + 1, session.renewals + 1);
+                *session = Session { client, n, renewals, renewed: Some(Instant::now()) };
                 Ok(())
             }
+        }
+    }
+
+    /// Lets go of the connections of client `n`, one of which has not answered in time. After the machine has slept, or has
+    /// come to another network, none of them will, and each would cost its own time-out to find out.
+    fn reconnect(&self, n: u64) {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        if session.n == n {
+            (session.client, session.n) = (client::again(&session.client), n + 1);
         }
     }
 
@@ -234,8 +246,13 @@ impl S3Store {
     }
 
     async fn within_deadline<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        let most = self.options.request_deadline;
-        timeout(most, call).await.unwrap_or_else(|_| Err(err!(Kind::Timeout, "no whole answer within {most:?}")))
+        let (most, n) = (self.options.request_deadline, self.session().n);
+        let result = timeout(most, call).await;
+        let result = result.unwrap_or_else(|_| Err(err!(Kind::Timeout, "no whole answer within {most:?}")));
+        if result.as_ref().is_err_and(|e| e.kind() == Kind::Timeout) {
+            self.reconnect(n);
+        }
+        result
     }
 }
 
