@@ -85,17 +85,21 @@ fn bad(what: impl std::fmt::Display) -> Error {
     err!(Kind::Storage, "damaged listing: {what}")
 }
 
+fn foreign(why: &str) -> Error {
+    bad(format!("not as S3 writes it: {why}"))
+}
+
 /// The page that a body holds, its keys without `below`.
 fn parse(body: &[u8], below: &str) -> Result<Page> {
     ends_well(body)?;
-    let text = std::str::from_utf8(body).map_err(|_| bad("it is not UTF-8"))?;
+    let text = std::str::from_utf8(body).map_err(|_| foreign("it is not UTF-8"))?;
     let mut reader = Reader::from_str(text);
     let mut open = vec![Element::Document];
     let mut found = Found::default();
     loop {
         let now = open.last().copied().unwrap_or(Element::Other);
         let is_text = matches!(now, Element::Text(_));
-        match reader.read_event().map_err(|e| bad(format!("no XML: {e}")))? {
+        match reader.read_event().map_err(|_| foreign("no well-formed XML"))? {
             Event::Start(tag) => open.push(found.begin(now, tag.name().0)?),
             Event::Empty(tag) => {
                 let element = found.begin(now, tag.name().0)?;
@@ -108,17 +112,17 @@ fn parse(body: &[u8], below: &str) -> Result<Page> {
             Event::Text(text) if is_text => found.text.extend_from_slice(&text),
             Event::CData(text) if is_text => found.text.extend_from_slice(&text),
             Event::GeneralRef(entity) if is_text => {
-                let of = resolve(&entity).ok_or_else(|| bad("an unknown entity"))?;
+                let of = resolve(&entity).ok_or_else(|| foreign("an unknown entity"))?;
                 found.text.extend_from_slice(of.as_bytes());
             }
-            Event::DocType(_) => return Err(bad("a document type")),
+            Event::DocType(_) => return Err(foreign("a document type")),
             Event::Eof => break,
             _ => {}
         }
     }
     // More than one: something is still open.
     if open != [Element::Document] {
-        return Err(bad("cut short within an element"));
+        return Err(foreign("an element is not closed"));
     }
     found.page(below.as_bytes())
 }
@@ -194,7 +198,7 @@ impl Found {
                 self.is_listing = true;
                 Element::Listing
             }
-            (Element::Document, _) => return Err(bad("another document")),
+            (Element::Document, _) => return Err(foreign("another document")),
             (Element::Listing, b"Contents") => Element::Object,
             (Element::Listing, b"CommonPrefixes") => Element::Prefixes,
             (Element::Listing, b"IsTruncated") => Element::Text(Field::Truncated),
@@ -206,7 +210,7 @@ impl Found {
             (Element::Object, b"ETag") => Element::Text(Field::Tag),
             (Element::Object, b"LastModified") => Element::Text(Field::Modified),
             (Element::Object, b"StorageClass") => Element::Text(Field::Class),
-            (Element::Text(_), _) => return Err(bad("an element within a text")),
+            (Element::Text(_), _) => return Err(foreign("an element within a text")),
             _ => Element::Other,
         };
         if let Element::Text(_) = element {
@@ -246,22 +250,20 @@ impl Found {
         let text = std::str::from_utf8(&self.text).unwrap_or_default();
         match field {
             Field::Key => {}
-            Field::Size => {
-                // S3 counts in signed numbers.
-                let size = text.parse::<i64>().ok().and_then(|n| u64::try_from(n).ok());
-                self.size = Some(size.ok_or_else(|| bad("a size that is none"))?);
-            }
+            // S3 counts in signed numbers.
+            Field::Size => self.size = text.parse::<i64>().ok().and_then(|n| u64::try_from(n).ok()),
             Field::Tag => self.tag = bare_etag(text).to_owned(),
             Field::Modified => {
-                let at = DateTime::from_str(text, Format::DateTimeWithOffset).map_err(|_| bad("a time that is none"))?;
+                let at =
+                    DateTime::from_str(text, Format::DateTimeWithOffset).map_err(|_| foreign("a time that is none"))?;
                 self.modified = (at.secs(), at.subsec_nanos());
             }
             Field::Class => self.class = Some(text.to_owned()),
             Field::Truncated => {
-                self.truncated = Some(text.parse().map_err(|_| bad("IsTruncated is neither true nor false"))?);
+                self.truncated = Some(text.parse().map_err(|_| foreign("IsTruncated is neither true nor false"))?);
             }
             Field::Token => self.token = text.to_owned(),
-            Field::Count => self.count = Some(text.parse().map_err(|_| bad("KeyCount is no number"))?),
+            Field::Count => self.count = Some(text.parse().map_err(|_| foreign("KeyCount is no number"))?),
             Field::Encoding => self.encoded = text == "url",
         }
         Ok(())

@@ -251,7 +251,9 @@ impl Store for S3Store {
     }
 
     async fn list(&self, req: &ListRequest) -> Result<Page> {
-        self.within_deadline(self.send_list(req)).await.map_err(|e| e.about(&format!("{}{}", self.describe(), req.prefix)))
+        self.within_deadline(self.send_list(req))
+            .await
+            .map_err(|e| e.about(&format!("{}{}", self.describe(), req.prefix)))
     }
 
     async fn get(&self, req: &GetRequest) -> Result<Object> {
