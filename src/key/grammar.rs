@@ -5,7 +5,7 @@
 //! `-json.log` included. What is accepted beyond the canonical form: in v2 the rotation after `.log`, in v3 a `.gz` element
 //! before the times, leading zeros in numbers, and impossible dates, which count as `unknown`.
 
-use super::time::{Time, has_shape};
+use super::time::{Time, read};
 use super::{Schema, Span};
 
 /// The longest name that a Linux file system takes, bytes.
@@ -89,13 +89,13 @@ fn split_time(text: &str) -> Option<(&str, Option<Time>)> {
     if last == "unknown" {
         return Some((head, None));
     }
-    if has_shape(last) {
-        return Some((head, Time::parse(last)));
+    if let Some(time) = read(last) {
+        return Some((head, time));
     }
     // The last element may be the fraction of the one before.
     let (head, _) = head.rsplit_once('.')?;
     let whole = text.strip_prefix(head)?.strip_prefix('.')?;
-    has_shape(whole).then(|| (head, Time::parse(whole)))
+    Some((head, read(whole)?))
 }
 
 /// Takes an optional all-digit element off the right; `None` if it does not fit `u64`.
