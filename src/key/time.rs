@@ -264,7 +264,7 @@ mod tests {
             "2022-8-24T21:12:33",
             "２022-08-24T21:12",
         ] {
-            assert!(!read(text).is_some(), "{text}");
+            assert!(read(text).is_none(), "{text}");
             assert_eq!(Time::parse(text), None, "{text}");
         }
     }
