@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use logarchivefs::catalog::Catalog;
+use logarchivefs::catalog::number::number;
 use logarchivefs::catalog::select::{Selection, SelectionArgs};
 use logarchivefs::error::{Kind, Result};
 use logarchivefs::key::LogKey;
@@ -172,28 +173,42 @@ async fn a_short_resource_costs_its_pages() {
 /// Who goes through the resources of a stack in order finds the next ones listed; who does not, costs nothing more.
 #[tokio::test(start_paused = true)]
 async fn a_walk_through_a_stack_waits_for_its_first_listings_only() {
+    const RESOURCES: u64 = 15;
     let resource = |n: u64| format!("databases-{}", 10 + n);
-    let keys = || (0..9).map(|n| database(&id(n), n).replace("databases-7", &resource(n)));
-    let walked = async |order: &[u64]| {
-        let store = Memory::new(1000, keys());
+    let walked = async |order: &[u64], objects: u64, pause: Duration| {
+        let keys = (0..RESOURCES * objects).map(|n| database(&id(n), n).replace("databases-7", &resource(n / objects)));
+        let store = Memory::new(1000, keys);
         let catalog = Catalog::new(store.clone(), Selection::default(), TTL);
         catalog.stack(&"prod".into()).await.unwrap();
         store.take_asked();
-        let mut waited = Vec::new();
+        let (mut waited, mut requests, mut resources) = (Vec::new(), Vec::new(), BTreeSet::new());
         for n in order {
             let start = Instant::now();
-            assert_eq!(catalog.enter(&"prod".into(), &resource(*n).into()).await.unwrap().len(), 1);
+            let tree = catalog.enter(&"prod".into(), &resource(*n).into()).await.unwrap();
+            assert_eq!(tree.len() as u64, objects);
             waited.push(start.elapsed() > Duration::ZERO);
             // What a reader does with it.
-            tokio::time::sleep(2 * ROUND).await;
+            tokio::time::sleep(pause).await;
+            let asked = store.take_asked();
+            resources.extend(asked.iter().map(|req| req.prefix.clone()));
+            requests.push(asked.len());
         }
-        (waited, store.take_asked().len())
+        (waited, requests, resources.len())
     };
-    let (waited, requests) = walked(&[0, 1, 2, 3, 4, 5, 6, 7, 8]).await;
-    assert_eq!(waited, [true, true, false, false, false, false, false, false, false]);
-    assert_eq!(requests, 9, "each once");
-    let (waited, requests) = walked(&[5, 0, 7, 3]).await;
-    assert!(waited.iter().all(|waited| *waited) && requests == 4, "{requests} requests");
+    let in_order: Vec<u64> = (0..RESOURCES).collect();
+    let (waited, requests, _) = walked(&in_order, 1, 2 * ROUND).await;
+    assert_eq!(waited, (0..RESOURCES).map(|n| n < 2).collect::<Vec<_>>());
+    // Ahead are 1, 2, 4 and then 8 resources.
+    assert_eq!(requests[..6], [1, 2, 2, 3, 5, 1]);
+    assert_eq!(requests.iter().sum::<usize>() as u64, RESOURCES, "each once");
+    // Even if a listing takes as long as reading three.
+    let (waited, ..) = walked(&in_order, 1, ROUND / 3).await;
+    assert!(waited.iter().filter(|waited| **waited).count() <= 5, "{waited:?}");
+    // Of large ones no more than are of use soon.
+    let (.., resources) = walked(&in_order[..6], 20_000, 100 * ROUND).await;
+    assert_eq!(resources, 6 + 2);
+    let (waited, requests, _) = walked(&[5, 0, 7, 3], 1, 2 * ROUND).await;
+    assert!(waited.iter().all(|waited| *waited) && requests == [1; 4], "{requests:?}");
 }
 
 /// A server that ignores where a range begins would give every key several times.
@@ -351,6 +366,7 @@ proptest! {
                     prop_assert_eq!(log.container.as_str(), container);
                     prop_assert_eq!(item.span(), (log.span, log.rotation));
                     prop_assert_eq!((item.etag(), item.size()), (original.etag, original.size));
+                    prop_assert_eq!(item.number(), number(&["memory", "file", &item.key(), &item.etag()]));
                     prop_assert_eq!(is_link, item.day() != folder.day);
                     entries += usize::from(!is_link);
                 }

@@ -1,7 +1,7 @@
 //! The key grammar against the shared vectors (`tests/vectors/keys.json`), by hand-made cases, and by properties.
 
 use logarchivefs::catalog::select::{DateMatch, Selection, SelectionArgs};
-use logarchivefs::key::{LogKey, NotALog, Resource, Schema, Span, Time, is_safe_component};
+use logarchivefs::key::{FileName, LogKey, NotALog, Resource, Schema, Span, Time, is_safe_component};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -246,6 +246,21 @@ proptest! {
     #[test]
     fn canonical_keys_round_trip(key in log_key()) {
         prop_assert_eq!(parse(&key.to_key()), Ok(key));
+    }
+
+    /// A long listing looks at a folder once, and then at file names only.
+    #[test]
+    fn what_stands_beside_a_log_is_a_log_exactly_if_its_whole_key_parses(key in log_key(), other in log_key(), text in r"[^/]{0,260}") {
+        let canonical = key.to_key();
+        let (folder, own) = canonical.rsplit_once('/').unwrap();
+        let other = other.to_key();
+        for file in [own, other.rsplit_once('/').unwrap().1, &text, &format!("{text}{own}")] {
+            let beside = format!("{folder}/{file}");
+            let whole = parse(&beside).ok();
+            let whole = whole.as_ref().map(|log| (&*log.container, log.rotation, log.span));
+            let name = FileName::beside(key.schema(), &beside);
+            prop_assert_eq!(name.map(|name| (name.container, name.rotation, name.span)), whole, "{}", beside);
+        }
     }
 
     #[test]

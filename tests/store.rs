@@ -8,6 +8,8 @@ mod both;
 mod dir;
 #[path = "store/faults.rs"]
 mod faults;
+#[path = "store/listing.rs"]
+mod listing;
 #[path = "store/retry.rs"]
 mod retry;
 #[path = "store/s3.rs"]

@@ -8,16 +8,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::item::{ItemRef, Odd, Row};
+use super::item::ItemRef;
 use super::names::{self, Day};
+use super::number;
+use super::row::{Odd, Row};
 use super::select::Selection;
 use super::tree::{LeftOut, ResourceTree};
-use crate::key::{LogKey, NotALog};
+use crate::key::{FileName, LogKey, NotALog, Schema};
 use crate::store::Entry;
 
-pub struct Builder<'a> {
-    selection: &'a Selection,
+pub struct Builder {
+    selection: Arc<Selection>,
     everything: bool,
+    bucket: Arc<str>,
     rows: Vec<Row>,
     odd: Vec<Arc<Odd>>,
     folders: Vec<Arc<str>>,
@@ -25,43 +28,74 @@ pub struct Builder<'a> {
     containers: HashMap<Box<str>, u32>,
     /// Container and folder of the last object: keys come in order, so mostly the next one's too.
     last: (String, u32),
-    last_folder: u32,
+    last_folder: Option<(u32, Schema)>,
     left_out: LeftOut,
+    scratch: String,
 }
 
-impl<'a> Builder<'a> {
-    pub fn new(selection: &'a Selection) -> Self {
-        let (rows, odd, folders, classes, containers, left_out) = Default::default();
-        let last = (String::new(), 0);
-        let everything = *selection == Selection::default();
-        Builder { selection, everything, rows, odd, folders, classes, containers, last, last_folder: 0, left_out }
+impl Builder {
+    pub fn new(selection: Arc<Selection>, bucket: &str) -> Self {
+        let (rows, odd, folders, classes, containers, left_out, scratch) = Default::default();
+        let (last, last_folder) = Default::default();
+        let (everything, bucket) = (*selection == Selection::default(), bucket.into());
+        Builder {
+            selection,
+            everything,
+            bucket,
+            rows,
+            odd,
+            folders,
+            classes,
+            containers,
+            last,
+            last_folder,
+            left_out,
+            scratch,
+        }
+    }
+
+    /// How many objects were added.
+    pub fn len(&self) -> usize {
+        self.rows.len()
     }
 
     /// Adds a page. Instruction files are passed over in silence; other keys that are no logs are counted.
     pub fn add(&mut self, entries: &[Entry]) {
         for entry in entries {
-            match (LogKey::parse(&entry.key), std::str::from_utf8(&entry.key)) {
-                (Ok(log), Ok(key)) => self.add_log(entry, key, &log),
-                (Err(NotALog::Instruction), _) => {}
-                (Err(why), _) => self.left_out.add(&entry.key, why),
-                // A key that parses is UTF-8.
-                (Ok(_), Err(_)) => {}
+            match self.parse(&entry.key) {
+                Ok((key, name)) => self.add_log(entry, key, &name),
+                Err(NotALog::Instruction) => {}
+                Err(why) => self.left_out.add(&entry.key, why),
             }
         }
     }
 
-    fn add_log(&mut self, entry: &Entry, key: &str, log: &LogKey) {
-        if !self.selection.container(&log.container) {
+    /// What a key says. Its folder is looked at once for all keys that follow each other there.
+    fn parse<'k>(&mut self, key: &'k [u8]) -> Result<(&'k str, FileName<'k>), NotALog> {
+        let Ok(text) = std::str::from_utf8(key) else {
+            return Err(LogKey::parse(key).err().unwrap_or(NotALog::NotUtf8));
+        };
+        let folder = folder_of(text);
+        if let Some((at, schema)) = self.last_folder
+            && self.folders.get(at as usize).is_some_and(|last| **last == *folder)
+            && let Some(name) = FileName::beside(schema, text)
+        {
+            return Ok((text, name));
+        }
+        let schema = LogKey::parse(key)?.schema();
+        self.last_folder = Some((intern(&mut self.folders, folder), schema));
+        Ok((text, FileName::beside(schema, text).ok_or(NotALog::FileName)?))
+    }
+
+    fn add_log(&mut self, entry: &Entry, key: &str, name: &FileName<'_>) {
+        if !self.selection.container(name.container) {
             return;
         }
-        let (folder, file) = key.split_at(key.rfind('/').map_or(0, |slash| slash + 1));
-        let tail = file.strip_prefix(log.container.as_str()).unwrap_or(file);
-        let mut row = Row::new(entry, key, log, tail, &mut self.odd);
-        if self.folders.get(self.last_folder as usize).is_none_or(|last| **last != *folder) {
-            self.last_folder = intern(&mut self.folders, folder);
-        }
-        row.folder = self.last_folder;
-        row.container = self.container(&log.container);
+        let tail = key.get(folder_of(key).len() + name.container.len()..).unwrap_or_default();
+        let mut row = Row::new(entry, key, name, tail, &mut self.odd, &mut self.scratch);
+        row.number = number::of_file(&self.bucket, key, &entry.etag);
+        row.folder = self.last_folder.map_or(0, |(at, _)| at);
+        row.container = self.container(name.container);
         // A bucket has a handful of storage classes. What is beyond 254 of them is shown as none.
         row.class = entry.storage_class.as_deref().map_or(0, |class| {
             let at = intern(&mut self.classes, class);
@@ -198,6 +232,11 @@ impl<'a> Builder<'a> {
     fn view<'v>(&'v self, row: &'v Row, container: &'v str) -> ItemRef<'v> {
         ItemRef::new(row, container, 0, &self.odd, &self.folders, &self.classes)
     }
+}
+
+/// With its slash.
+fn folder_of(key: &str) -> &str {
+    key.split_at(memchr::memrchr(b'/', key.as_bytes()).map_or(0, |slash| slash + 1)).0
 }
 
 /// The place of `text` in a table of few.

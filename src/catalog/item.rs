@@ -1,4 +1,4 @@
-//! One log object as the tree keeps it: what the listing said, packed, and the same as a file with a name.
+//! One log object as the tree keeps it: a row with the texts that it points to, and the same as a file with a name.
 //!
 //! Invariants: [`Item::key`] gives the listed key and [`Item::etag`] the listed tag to the byte, for any key and any tag:
 //! what the packed form would not give back exactly is kept whole ([`Odd`]). An item stands alone: it holds no tree, so
@@ -8,143 +8,8 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::names::{self, Day};
+use super::row::{Form, Odd, Row, UNKNOWN, time};
 use crate::key::{LogKey, Span, Time};
-use crate::store::Entry;
-
-/// Stands for a time that the key does not tell; sorts behind all others, as `unknown` does behind digits.
-const UNKNOWN: i64 = i64::MAX;
-
-/// A listed object in 72 bytes. The key is `folder` + `container` + what [`Row::write_tail`] makes of the rest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Row {
-    /// Sixteen bytes of an MD5 and, for a multipart upload, how many parts there were (else 0).
-    etag: [u8; 16],
-    parts: u32,
-    pub size: u64,
-    modified: (i64, u32),
-    form: Form,
-    /// Unix seconds or [`UNKNOWN`]; of v2 the upload is `start`.
-    start: i64,
-    end: i64,
-    /// Plus one; 0 is none.
-    rotation: u32,
-    /// Places in the tables of whoever keeps the row.
-    pub folder: u32,
-    pub container: u32,
-    /// Plus one; 0 is none.
-    pub class: u8,
-    /// How many hex digits of its key's hash the name shows.
-    pub digits: u8,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
-    V3,
-    V2,
-    /// `start` is the place of an [`Odd`].
-    Odd,
-}
-
-/// A key or an entity tag that the packed form would not give back exactly: a fraction of a second, an impossible date, a
-/// rotation in an unusual place, a tag that is no MD5.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Odd {
-    key: Box<str>,
-    etag: Box<str>,
-}
-
-impl Row {
-    /// `key` is the entry's, `log` what it means, `tail` what follows the container's id in it; the places and names are
-    /// the caller's to fill in. `odd` takes what does not fit.
-    pub fn new(entry: &Entry, key: &str, log: &LogKey, tail: &str, odd: &mut Vec<Arc<Odd>>) -> Row {
-        let (form, start, end) = match log.span {
-            Span::Range { start, end } => (Form::V3, start, end),
-            Span::Uploaded(at) => (Form::V2, at, None),
-        };
-        let seconds = |t: Option<Time>| t.map_or(UNKNOWN, |t| t.unix().0);
-        let rotation = log.rotation.map_or(Some(0), |n| u32::try_from(n).ok()?.checked_add(1));
-        let tag = parse_etag(&entry.etag);
-        let mut row = Row {
-            etag: [0; 16],
-            parts: 0,
-            size: entry.size,
-            modified: entry.last_modified,
-            form,
-            start: seconds(start),
-            end: seconds(end),
-            rotation: rotation.unwrap_or(0),
-            folder: 0,
-            container: 0,
-            class: 0,
-            digits: 0,
-        };
-        let mut again = String::with_capacity(96);
-        row.write_tail(&mut again);
-        match tag {
-            Some((etag, parts)) if rotation.is_some() && again == tail => (row.etag, row.parts) = (etag, parts),
-            _ => {
-                row.form = Form::Odd;
-                row.start = odd.len() as i64;
-                odd.push(Arc::new(Odd { key: key.into(), etag: entry.etag.as_str().into() }));
-            }
-        }
-        row
-    }
-
-    /// What follows the container's id in the key.
-    fn write_tail(&self, out: &mut String) {
-        let time = |out: &mut String, at: i64| match time(at) {
-            Some(t) => t.write_in_key(out),
-            None => out.push_str("unknown"),
-        };
-        let rotation = |out: &mut String| {
-            if let Some(n) = self.rotation.checked_sub(1) {
-                out.push('.');
-                out.push_str(&n.to_string());
-            }
-        };
-        out.push_str("-json");
-        if self.form == Form::V2 {
-            rotation(out);
-        }
-        out.push_str(".log");
-        if self.form == Form::V3 {
-            rotation(out);
-        }
-        out.push('.');
-        time(out, self.start);
-        if self.form == Form::V3 {
-            out.push('.');
-            time(out, self.end);
-        }
-        out.push_str(if self.form == Form::V3 { ".archived.gz" } else { ".bck.gz" });
-    }
-}
-
-fn time(at: i64) -> Option<Time> {
-    Time::from_unix(at, 0)
-}
-
-/// 32 lower-case hex digits, with `-` and a number behind them for a multipart upload.
-fn parse_etag(etag: &str) -> Option<([u8; 16], u32)> {
-    let (hex, parts) = match etag.split_once('-') {
-        Some((hex, parts)) => (hex, parts.parse::<u32>().ok().filter(|n| *n > 0 && n.to_string() == parts)?),
-        None => (etag, 0),
-    };
-    let digit = |b: u8| match b {
-        b'0'..=b'9' => Some(b - b'0'),
-        b'a'..=b'f' => Some(b - b'a' + 10),
-        _ => None,
-    };
-    let mut bytes = [0; 16];
-    if hex.len() != 32 {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some((bytes, parts))
-}
 
 /// A row with the texts that it points to.
 #[derive(Clone, Copy)]
@@ -166,15 +31,15 @@ impl<'a> ItemRef<'a> {
         folders: &'a [Arc<str>],
         classes: &'a [Arc<str>],
     ) -> Self {
-        let odd = if row.form == Form::Odd { usize::try_from(row.start).ok().and_then(|at| odd.get(at)) } else { None };
+        let odd = row.odd().and_then(|at| odd.get(at));
         let class = usize::from(row.class).checked_sub(1).and_then(|at| classes.get(at));
         ItemRef { row, folder: folders.get(row.folder as usize), container, odd, class, place }
     }
 
     /// Puts the object's key behind what is in `out`.
     pub fn write_key(&self, out: &mut String) {
-        match self.odd {
-            Some(odd) => out.push_str(&odd.key),
+        match self.odd.and_then(|odd| odd.key.as_deref()) {
+            Some(key) => out.push_str(key),
             None => {
                 out.push_str(self.folder.map_or("", |folder| folder));
                 out.push_str(self.container);
@@ -222,11 +87,23 @@ impl<'a> ItemRef<'a> {
     }
 
     pub fn name(&self) -> String {
+        let mut name = String::with_capacity(64);
+        self.write_name(&mut name);
+        name
+    }
+
+    /// Puts the file's name behind what is in `out`.
+    pub fn write_name(&self, out: &mut String) {
         let (span, rotation) = self.span();
         match usize::from(self.row.digits) {
-            0 => names::plain(&span, rotation),
-            digits => names::hashed(&span, rotation, &self.key(), digits),
+            0 => names::write_plain(out, &span, rotation),
+            digits => out.push_str(&names::hashed(&span, rotation, &self.key(), digits)),
         }
+    }
+
+    /// Of its inode, if no other node has it already.
+    pub fn number(&self) -> u64 {
+        self.row.number
     }
 
     pub fn day(&self) -> Day {
@@ -250,8 +127,7 @@ impl<'a> ItemRef<'a> {
     }
 
     pub fn modified(&self) -> Time {
-        let (seconds, nanos) = self.row.modified;
-        Time::from_unix(seconds, nanos).unwrap_or(Time::EPOCH)
+        Time::from_unix(self.row.modified, self.row.modified_nanos).unwrap_or(Time::EPOCH)
     }
 
     pub fn size(&self) -> u64 {
@@ -295,16 +171,16 @@ pub struct Item {
 impl PartialEq for Item {
     /// The same version of the same object under the same name, wherever the listing has it.
     fn eq(&self, other: &Item) -> bool {
-        let same_key = match (&self.odd, &other.odd) {
-            (None, None) => {
-                let (a, b) = (&self.row, &other.row);
-                (a.etag, a.parts, a.form, a.start, a.end, a.rotation)
-                    == (b.etag, b.parts, b.form, b.start, b.end, b.rotation)
-                    && (&self.folder, &self.container) == (&other.folder, &other.container)
-            }
+        let (a, b) = (&self.row, &other.row);
+        let same_key = a.form == b.form
+            && (a.form == Form::Odd
+                || (a.start, a.end, a.rotation) == (b.start, b.end, b.rotation)
+                    && (&self.folder, &self.container) == (&other.folder, &other.container));
+        let same_rest = match (&self.odd, &other.odd) {
+            (None, None) => (a.etag, a.parts) == (b.etag, b.parts),
             (a, b) => a == b,
         };
-        same_key && self.row.digits == other.row.digits
+        same_key && same_rest && a.digits == b.digits
     }
 }
 
@@ -329,6 +205,11 @@ impl Item {
 
     pub fn key(&self) -> String {
         self.view().key()
+    }
+
+    /// Of its inode, if no other node has it already.
+    pub fn number(&self) -> u64 {
+        self.row.number
     }
 
     /// The file's name in its day folder.

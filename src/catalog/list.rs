@@ -9,31 +9,48 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use futures::future::{join_all, try_join_all};
-use tokio::sync::Semaphore;
 
 use super::build::Builder;
+use super::gate::Gate;
 use super::select::Selection;
 use super::sweep::sweep;
 use super::{LeftOut, ResourceTree, Root, Stack, lock};
-use crate::error::Result;
+use crate::err;
+use crate::error::{Kind, Result};
 use crate::key::{NotALog, Resource, is_safe_component, is_stack};
 use crate::store::{Entry, ListRequest, Pages, Store};
 
 const MOST_AT_ONCE: usize = 32;
+/// Of these, for listings that nobody waits for.
+const MOST_AHEAD: usize = 16;
 /// More narrow LISTs than this are not made in place of one wide one.
 const MOST_NARROW: usize = 32;
 
+/// A tree of so many objects is made in no time.
+const SOON: usize = 20_000;
+
+/// Whether somebody waits for a listing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hurry {
+    Wanted,
+    Ahead,
+}
+
 pub(super) struct Lister {
     pub store: Arc<dyn Store>,
-    pub selection: Selection,
-    gate: Arc<Semaphore>,
+    pub selection: Arc<Selection>,
+    gate: Gate,
+    /// The same, with no more than a share of it.
+    side_gate: Gate,
     /// What each listing left out, by its prefix: a refresh that finds the same is not logged again.
     left_out: Mutex<HashMap<String, LeftOut>>,
 }
 
 impl Lister {
     pub fn new(store: Arc<dyn Store>, selection: Selection) -> Self {
-        Lister { store, selection, gate: Arc::new(Semaphore::new(MOST_AT_ONCE)), left_out: Mutex::default() }
+        let gate = Gate::new(MOST_AT_ONCE);
+        let side_gate = gate.share(MOST_AHEAD);
+        Lister { store, selection: Arc::new(selection), gate, side_gate, left_out: Mutex::default() }
     }
 
     /// Keys left out of the listings seen so far.
@@ -47,7 +64,7 @@ impl Lister {
         let asked = self.selection.stacks();
         let found = try_join_all(asked.iter().map(|stack| async move {
             let request = ListRequest { max_keys: Some(1), ..ListRequest::below(format!("{stack}/shareable/")) };
-            let _permit = self.gate.acquire().await;
+            let _permit = self.gate.pass().await;
             let mut pages = Pages::new(&*self.store, request);
             let mut found = false;
             while !found && let Some(page) = pages.next().await? {
@@ -122,15 +139,22 @@ impl Lister {
     }
 
     /// A resource's objects, below all its prefixes.
-    pub async fn resource(&self, prefixes: &[String]) -> Result<ResourceTree> {
+    pub async fn resource(&self, prefixes: &[String], hurry: Hurry) -> Result<ResourceTree> {
+        let gate = if hurry == Hurry::Wanted { &self.gate } else { &self.side_gate };
         let narrow = match self.selection.containers.is_empty() {
             true => None,
             false => self.narrow(prefixes).await?,
         };
-        let mut builder = Builder::new(&self.selection);
+        let mut builder = Builder::new(Arc::clone(&self.selection), self.store.bucket());
         let mut take = |entries: &[Entry]| builder.add(entries);
-        sweep(&self.store, &self.gate, narrow.as_deref().unwrap_or(prefixes), &mut take).await?;
-        let (tree, left_out) = builder.finish();
+        sweep(&self.store, gate, narrow.as_deref().unwrap_or(prefixes), &mut take).await?;
+        let (tree, left_out) = match builder.len() {
+            ..SOON => builder.finish(),
+            // Other listings, and reads, go on meanwhile.
+            _ => tokio::task::spawn_blocking(|| builder.finish())
+                .await
+                .map_err(|_| err!(Kind::Internal, "a listing's task panicked"))?,
+        };
         self.report(prefixes.first().map_or("", |p| p), left_out);
         Ok(tree)
     }
@@ -160,7 +184,7 @@ impl Lister {
     /// One level above the logs: the prefixes right below `prefix`, and the objects there, which are foreign for the reason
     /// `why`. There may be a million of those: they are only counted.
     async fn folder(&self, prefix: &str, why: &str) -> Result<(Vec<Vec<u8>>, LeftOut)> {
-        let _permit = self.gate.acquire().await;
+        let _permit = self.gate.pass().await;
         let request = ListRequest { delimiter: true, ..ListRequest::below(prefix) };
         let mut pages = Pages::new(&*self.store, request);
         let (mut prefixes, mut foreign) = (Vec::new(), LeftOut::default());

@@ -6,7 +6,7 @@
 //! tree(stack, resource) LIST each …/<resource>/ whole, over both schemas and all key sums, in parallel ranges
 //!
 //! list ─► sweep ─► split      which requests, and where a long listing is cut
-//!      └► build ─► item ─► tree      what came, packed, and the folders of it
+//!      └► build ─► row ─► tree ─► item      what came, packed, and the folders of it
 //! ```
 //!
 //! Invariants: a listing is whole or it is an error, never a short folder; while a newer one is fetched, the old one
@@ -15,9 +15,12 @@
 
 mod build;
 mod fresh;
+mod gate;
 mod item;
 mod list;
 pub mod names;
+pub mod number;
+mod row;
 pub mod select;
 mod split;
 mod sweep;
@@ -33,7 +36,7 @@ use futures::stream;
 
 use fresh::Fresh;
 pub use item::{Item, ItemRef};
-use list::Lister;
+use list::{Hurry, Lister};
 use select::Selection;
 pub use tree::{Container, DayEntry, DayFolder, LeftOut, ResourceTree};
 pub use walk::Selected;
@@ -72,8 +75,8 @@ struct Inner {
     root: Arc<Fresh<Root>>,
     stacks: Mutex<HashMap<Arc<str>, Arc<Fresh<Stack>>>>,
     trees: Mutex<HashMap<TreeId, Tree>>,
-    /// The resource of each stack that was entered last.
-    entered: Mutex<HashMap<Arc<str>, Arc<str>>>,
+    /// How each stack's resources are being entered.
+    walks: Mutex<HashMap<Arc<str>, Entered>>,
 }
 
 /// Stack and resource.
@@ -86,16 +89,23 @@ struct Tree {
     prefixes: Arc<Vec<String>>,
 }
 
+/// The resource of a stack that was entered last, and how many behind it are listed ahead.
+struct Entered {
+    resource: Arc<str>,
+    window: usize,
+}
+
 /// Trees that are refreshed at once.
 const REFRESHED: usize = 4;
-/// Trees that are listed ahead of who walks through a stack.
-const AHEAD: usize = 2;
+/// Trees that are listed ahead of who walks through a stack, at most, and about how many objects.
+const AHEAD: usize = 8;
+const OBJECTS_AHEAD: usize = 50_000;
 
 impl Catalog {
     pub fn new(store: Arc<dyn Store>, selection: Selection, ttl: Duration) -> Self {
-        let (root, stacks, trees, entered) = Default::default();
+        let (root, stacks, trees, walks) = Default::default();
         let lister = Arc::new(Lister::new(store, selection));
-        Catalog(Arc::new(Inner { lister, ttl, root, stacks, trees, entered }))
+        Catalog(Arc::new(Inner { lister, ttl, root, stacks, trees, walks }))
     }
 
     pub fn bucket(&self) -> &str {
@@ -114,24 +124,27 @@ impl Catalog {
     }
 
     pub async fn tree(&self, stack: &Arc<str>, resource: &Arc<str>) -> Result<Arc<ResourceTree>> {
+        self.listed(stack, resource, Hurry::Wanted).await
+    }
+
+    async fn listed(&self, stack: &Arc<str>, resource: &Arc<str>, hurry: Hurry) -> Result<Arc<ResourceTree>> {
         let listed = self.stack(stack).await?;
         let Tree { cell, prefixes } = self.0.place(stack, resource, &listed);
         let lister = Arc::clone(&self.0.lister);
-        cell.get(self.0.ttl, move || async move { lister.resource(&prefixes).await }).await
+        cell.get(self.0.ttl, move || async move { lister.resource(&prefixes, hurry).await }).await
     }
 
     /// Like [`Catalog::tree`], for whoever goes into the resource's folder. Who goes through a stack in order (`find`,
-    /// `grep -r`) does not wait for each listing: the next ones are fetched meanwhile.
+    /// `grep -r`) does not wait for each listing: the next ones are fetched meanwhile, the more the longer it goes on.
     pub async fn enter(&self, stack: &Arc<str>, resource: &Arc<str>) -> Result<Arc<ResourceTree>> {
         let listed = self.stack(stack).await?;
         let before = listed.resources.range(..Arc::clone(resource)).next_back().map(|(name, _)| name);
-        let last = lock(&self.0.entered).insert(Arc::clone(stack), Arc::clone(resource));
-        if before.is_some() && last.as_ref() == before {
-            for (next, _) in listed.resources.range(Arc::clone(resource)..).skip(1).take(AHEAD) {
-                let (catalog, stack, next) = (Catalog(Arc::clone(&self.0)), Arc::clone(stack), Arc::clone(next));
-                // A failure is found again, and told, by whoever asks for it.
-                tokio::spawn(async move { catalog.tree(&stack, &next).await.map(drop) });
-            }
+        let ahead = before.map_or(0, |before| self.0.ahead(stack, before));
+        lock(&self.0.walks).insert(Arc::clone(stack), Entered { resource: Arc::clone(resource), window: ahead });
+        for (next, _) in listed.resources.range(Arc::clone(resource)..).skip(1).take(ahead) {
+            let (catalog, stack, next) = (Catalog(Arc::clone(&self.0)), Arc::clone(stack), Arc::clone(next));
+            // A failure is found again, and told, by whoever asks for it.
+            tokio::spawn(async move { catalog.listed(&stack, &next, Hurry::Ahead).await.map(drop) });
         }
         self.tree(stack, resource).await
     }
@@ -174,6 +187,17 @@ impl Inner {
         tree.clone()
     }
 
+    /// How many resources to list ahead of who goes on from `before` in order: doubled with each step, but about
+    /// [`OBJECTS_AHEAD`] objects, as the next ones will have as many as this one has.
+    fn ahead(&self, stack: &Arc<str>, before: &Arc<str>) -> usize {
+        let window = match lock(&self.walks).get(stack) {
+            Some(last) if last.resource == *before => (last.window * 2).clamp(1, AHEAD),
+            _ => return 0,
+        };
+        let tree = lock(&self.trees).get(&(Arc::clone(stack), Arc::clone(before))).and_then(|tree| tree.cell.peek());
+        window.min(OBJECTS_AHEAD / tree.map_or(1, |tree| tree.len().max(1))).max(1)
+    }
+
     /// Level by level, as the lower ones are listed from what the upper ones show.
     async fn refresh_all(&self) {
         let failed =
@@ -194,7 +218,9 @@ impl Inner {
                 let listed = lock(&self.stacks).get(&stack).and_then(|cell| cell.peek());
                 let Some(listed) = listed else { return };
                 let Tree { cell, prefixes } = self.place(&stack, &resource, &listed);
-                cell.refresh(|| async { self.lister.resource(&prefixes).await }).await.unwrap_or_else(failed);
+                cell.refresh(|| async { self.lister.resource(&prefixes, Hurry::Ahead).await })
+                    .await
+                    .unwrap_or_else(failed);
             })
             .await;
     }

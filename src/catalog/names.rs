@@ -70,38 +70,46 @@ pub fn link_days(span: &Span) -> impl Iterator<Item = Date> + use<> {
 
 /// The name if no other object wants it: `20220824T211233Z_20220824T211438Z.1.json`.
 pub fn plain(span: &Span, rotation: Option<u64>) -> String {
-    stem(span, rotation) + SUFFIX
+    let mut name = String::with_capacity(64);
+    write_plain(&mut name, span, rotation);
+    name
+}
+
+/// Puts [`plain`] behind what is in `out`.
+pub fn write_plain(out: &mut String, span: &Span, rotation: Option<u64>) {
+    write_stem(out, span, rotation);
+    out.push_str(SUFFIX);
 }
 
 /// The name of one of several objects that want the same: with so many digits of its key's hash, see [`hash_digits`].
 pub fn hashed(span: &Span, rotation: Option<u64>, key: &str, digits: usize) -> String {
+    let mut name = String::with_capacity(64);
+    write_stem(&mut name, span, rotation);
     let mut hash = hex(&Sha256::digest(key.as_bytes()));
     hash.truncate(digits);
-    format!("{}~{hash}{SUFFIX}", stem(span, rotation))
+    name + "~" + &hash + SUFFIX
 }
 
-fn stem(span: &Span, rotation: Option<u64>) -> String {
-    let mut stem = String::with_capacity(64);
+fn write_stem(stem: &mut String, span: &Span, rotation: Option<u64>) {
     let time = |stem: &mut String, t: &Option<Time>| match t {
         Some(t) => t.write_compact(stem),
         None => stem.push_str("unknown"),
     };
     match span {
         Span::Range { start, end } => {
-            time(&mut stem, start);
+            time(stem, start);
             stem.push('_');
-            time(&mut stem, end);
+            time(stem, end);
         }
         Span::Uploaded(at) => {
             stem.push_str("uploaded-");
-            time(&mut stem, at);
+            time(stem, at);
         }
     }
     if let Some(n) = rotation {
         stem.push('.');
         stem.push_str(&n.to_string());
     }
-    stem
 }
 
 /// How many hex digits of their SHA-256 the names of `rivals` show, the different keys that want one name: from 8 on, the

@@ -40,27 +40,28 @@ const AHEAD: f64 = 4.0;
 impl Seen {
     /// Takes note of a page's keys, which are in order.
     pub fn page<'a>(&mut self, keys: impl Iterator<Item = &'a str>) {
-        let mut is_first = true;
+        let before = std::mem::take(&mut self.last);
+        let (mut first, mut last, mut at) = (None, before.as_str(), place(&before));
         for key in keys {
-            let (folder, container) = place(key);
-            let (last_folder, last_container) = place(&self.last);
+            let next = place(key);
             if self.folders.keys == 0 {
                 self.folders.begin = key.to_owned();
             }
-            if folder != last_folder {
+            if next.0 != at.0 {
                 self.folders.different += 1;
                 self.containers = Names { begin: key.to_owned(), different: 1, keys: 0 };
-            } else if container != last_container {
+            } else if next.1 != at.1 {
                 self.containers.different += 1;
             }
             self.folders.keys += 1;
             self.containers.keys += 1;
-            for copy in std::iter::once(&mut self.last).chain(is_first.then_some(&mut self.first)) {
-                copy.clear();
-                copy.push_str(key);
-            }
-            is_first = false;
+            first.get_or_insert(key);
+            (last, at) = (key, next);
         }
+        if let Some(first) = first {
+            self.first = first.to_owned();
+        }
+        self.last = last.to_owned();
     }
 
     /// About how many keys are left of those that begin as the listed ones do, up to `stop`, if enough was seen to say so.
@@ -185,8 +186,8 @@ impl Scale {
 
 /// The folder with its slash, and the container's id, or what is in its place.
 fn place(key: &str) -> (&str, &str) {
-    let (folder, file) = key.split_at(key.rfind('/').map_or(0, |slash| slash + 1));
-    (folder, file.rfind("-json").and_then(|at| file.get(..at)).unwrap_or(file))
+    let (folder, file) = key.split_at(memchr::memrchr(b'/', key.as_bytes()).map_or(0, |slash| slash + 1));
+    (folder, memchr::memmem::rfind(file.as_bytes(), b"-json").and_then(|at| file.get(..at)).unwrap_or(file))
 }
 
 /// How many bytes two keys begin alike with.

@@ -10,9 +10,9 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::gate::Gate;
 use super::split::Seen;
 use crate::err;
 use crate::error::{Kind, Result};
@@ -52,17 +52,17 @@ struct Sweep {
 /// Calls `take` with the objects of page after page until all below `prefixes` were there. `gate` bounds the requests at once.
 pub async fn sweep(
     store: &Arc<dyn Store>,
-    gate: &Arc<Semaphore>,
+    gate: &Gate,
     prefixes: &[String],
     take: &mut (dyn FnMut(&[Entry]) + Send),
 ) -> Result<()> {
     let mut sweep = Sweep { ranges: Vec::new(), open: 0, keys: 0, page: 1, cuts: 0, ordered: true };
     let mut tasks = JoinSet::new();
     let list = |tasks: &mut JoinSet<_>, at: usize, mut pages: Pages<Arc<dyn Store>>| {
-        let gate = Arc::clone(gate);
+        let gate = gate.clone();
         // A task of its own: making sense of a page takes as long as a fast server takes to send it.
         tasks.spawn(async move {
-            let _permit = gate.acquire().await;
+            let _permit = gate.pass().await;
             let page = pages.next().await;
             (at, pages, page)
         });

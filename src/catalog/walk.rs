@@ -9,6 +9,7 @@ use std::sync::Arc;
 use futures::TryFutureExt;
 use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 
+use super::list::Hurry;
 use super::names::{self, Day};
 use super::select::DateMatch;
 use super::{Catalog, Item, ResourceTree};
@@ -46,7 +47,7 @@ impl Catalog {
             Ok::<_, Error>(stream::iter(prefixes).map(Ok))
         });
         // Not through the cache of trees: a walk has no use for a tree that it has passed.
-        let list = move |prefixes: Vec<String>| async move { self.0.lister.resource(&prefixes).await };
+        let list = move |prefixes: Vec<String>| async move { self.0.lister.resource(&prefixes, Hurry::Wanted).await };
         resources.try_flatten().map_ok(list).try_buffered(AHEAD).map_ok(|tree| self.selected(&tree, |_| true))
     }
 

@@ -105,10 +105,12 @@ impl Fs {
                 // Most entries of a tree are files: no node for each, nor a new buffer.
                 let mut scratch = String::new();
                 entries.extend(tree.day_entries(folder).map(|(item, is_link)| {
-                    let name = item.name().into_boxed_str();
+                    scratch.clear();
+                    item.write_name(&mut scratch);
+                    let name: Box<str> = scratch.as_str().into();
                     let (ino, kind) = match is_link {
                         true => (self.nodes.link_number(dir, &name), NodeKind::Link),
-                        false => (self.nodes.file_number(&item, &mut scratch), NodeKind::File),
+                        false => (Ino(item.number()), NodeKind::File),
                     };
                     DirEntry { ino, kind, name }
                 }));

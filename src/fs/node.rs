@@ -8,12 +8,11 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sha2::{Digest, Sha256};
-
 use super::control;
 use super::folder::Shown;
+use crate::catalog::Item;
 use crate::catalog::names::Day;
-use crate::catalog::{Item, ItemRef};
+use crate::catalog::number;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ino(pub u64);
@@ -22,8 +21,7 @@ impl Ino {
     pub const ROOT: Ino = Ino(1);
     /// The control folder; its files have the numbers behind it.
     pub const CONTROL: Ino = Ino(2);
-    /// Numbers below it are not made from names.
-    const FIRST: u64 = 16;
+    const FIRST: u64 = number::FIRST;
 }
 
 /// Which folder of the tree.
@@ -68,7 +66,7 @@ impl Node {
             Node::Dir(Dir::Root) => Ino::ROOT,
             Node::Dir(Dir::Control) => Ino::CONTROL,
             Node::Control(file) => file.ino(),
-            Node::File(item, ..) => file_number(bucket, &item.view(), &mut String::new()),
+            Node::File(item, ..) => Ino(item.number()),
             Node::Link(dir, name, ..) => link_number(bucket, dir, name),
             Node::Dir(dir) => {
                 let (mut parts, day) = (vec![bucket, "dir"], dir.day_name());
@@ -88,27 +86,8 @@ fn link_number(bucket: &str, dir: &Dir, name: &str) -> Ino {
     number(&parts)
 }
 
-/// `scratch` is room to work in.
-fn file_number(bucket: &str, item: &ItemRef<'_>, scratch: &mut String) -> Ino {
-    scratch.clear();
-    item.write_key(scratch);
-    let key = scratch.len();
-    item.write_etag(scratch);
-    let (key, etag) = scratch.split_at(key);
-    number(&[bucket, "file", key, etag])
-}
-
 fn number(parts: &[&str]) -> Ino {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update((part.len() as u64).to_le_bytes());
-        hash.update(part);
-    }
-    let digest: [u8; 32] = hash.finalize().into();
-    let mut first = [0; 8];
-    first.copy_from_slice(&digest[..8]);
-    // 0 is no inode, 1 the root, and so on; the top bit stays clear for programs that take inode numbers for signed.
-    Ino((u64::from_le_bytes(first) >> 1).max(Ino::FIRST))
+    Ino(number::number(parts))
 }
 
 impl Dir {
@@ -230,11 +209,6 @@ impl Nodes {
     /// The number as a folder's listing shows it.
     pub fn number(&self, node: &Node) -> Ino {
         node.number(&self.bucket)
-    }
-
-    /// The same for a file, without making a node of it; `scratch` is room to work in.
-    pub fn file_number(&self, item: &ItemRef<'_>, scratch: &mut String) -> Ino {
-        file_number(&self.bucket, item, scratch)
     }
 
     pub fn link_number(&self, dir: &Dir, name: &str) -> Ino {

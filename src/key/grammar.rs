@@ -5,7 +5,7 @@
 //! `-json.log` included. What is accepted beyond the canonical form: in v2 the rotation after `.log`, in v3 a `.gz` element
 //! before the times, leading zeros in numbers, and impossible dates, which count as `unknown`.
 
-use super::time::{Time, has_shape};
+use super::time::{Time, read};
 use super::{Schema, Span};
 
 /// The longest name that a Linux file system takes, bytes.
@@ -14,7 +14,7 @@ pub const MAX_NAME: usize = 255;
 /// Whether one component of a key can be a file name that is shown to people: not empty, `.` or `..`, at most 255 bytes,
 /// no `/`, no control character (C0, DEL, C1), no line or paragraph separator and no bidirectional formatting.
 pub fn is_safe_component(name: &str) -> bool {
-    !matches!(name, "" | "." | "..") && name.len() <= MAX_NAME && !name.contains(is_hostile)
+    !matches!(name, "" | "." | "..") && name.len() <= MAX_NAME && !has_hostile(name)
 }
 
 /// Each mount has a folder of its own by this name (`fs::control`), so no stack can have it.
@@ -23,6 +23,14 @@ pub const RESERVED: &str = ".logarchivefs";
 /// Whether a component can be a stack.
 pub fn is_stack(name: &str) -> bool {
     is_safe_component(name) && name != RESERVED
+}
+
+/// Whether it holds a character that is hostile; ASCII, as almost everything is, is looked at byte by byte.
+fn has_hostile(text: &str) -> bool {
+    match text.is_ascii() {
+        true => text.bytes().any(|b| b == b'/' || b.is_ascii_control()),
+        false => text.contains(is_hostile),
+    }
 }
 
 fn is_hostile(c: char) -> bool {
@@ -47,13 +55,15 @@ pub(super) fn is_key_sum(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-pub(super) struct FileName<'a> {
+/// What the last component of a key says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileName<'a> {
     pub container: &'a str,
     pub rotation: Option<u64>,
     pub span: Span,
 }
 
-/// The last component of a key: `<container>-json.log[.<n>][.gz].<start>.<end>.archived.gz` (v3) or
+/// Reads one: `<container>-json.log[.<n>][.gz].<start>.<end>.archived.gz` (v3) or
 /// `<container>-json[.<n>].log[.<n>].<uploaded>.bck.gz` (v2; if there are two numbers, the first is the rotation).
 pub(super) fn file_name(schema: Schema, name: &str) -> Option<FileName<'_>> {
     let (container, rotation, span) = match schema {
@@ -79,13 +89,13 @@ fn split_time(text: &str) -> Option<(&str, Option<Time>)> {
     if last == "unknown" {
         return Some((head, None));
     }
-    if has_shape(last) {
-        return Some((head, Time::parse(last)));
+    if let Some(time) = read(last) {
+        return Some((head, time));
     }
     // The last element may be the fraction of the one before.
     let (head, _) = head.rsplit_once('.')?;
     let whole = text.strip_prefix(head)?.strip_prefix('.')?;
-    has_shape(whole).then(|| (head, Time::parse(whole)))
+    Some((head, read(whole)?))
 }
 
 /// Takes an optional all-digit element off the right; `None` if it does not fit `u64`.

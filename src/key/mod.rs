@@ -14,7 +14,7 @@
 mod grammar;
 mod time;
 
-pub use grammar::{MAX_NAME, RESERVED, is_safe_component, is_stack};
+pub use grammar::{FileName, MAX_NAME, RESERVED, is_safe_component, is_stack};
 pub use time::{Date, Time};
 
 use std::fmt;
@@ -238,6 +238,15 @@ impl LogKey {
             Span::Uploaded(at) => format!("{container}-json{rotation}.log.{}.bck.gz", time(at)),
         };
         format!("{stack}/shareable/{}/{key_sum}/{resource}/{service}{file}", self.schema())
+    }
+}
+
+impl<'k> FileName<'k> {
+    /// The file name of a key whose folder is that of another one of this schema that parsed: there is one exactly if the
+    /// key parses. For long listings, as the folder need not be looked at again.
+    pub fn beside(schema: Schema, key: &'k str) -> Option<FileName<'k>> {
+        let (_, file) = key.rsplit_once('/')?;
+        if key.len() > MAX_KEY || file.len() > MAX_NAME { None } else { grammar::file_name(schema, file) }
     }
 }
 

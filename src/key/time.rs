@@ -7,6 +7,7 @@
 use ::time::format_description::well_known::Rfc3339;
 use ::time::{Date as CalendarDate, Month, OffsetDateTime, UtcDateTime};
 use std::fmt;
+use std::ops::Range;
 
 /// A UTC instant to the nanosecond, years 0001 to 9999.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,9 +41,28 @@ fn shape(text: &str) -> Option<(&str, &str)> {
     (digits && fits(seconds.as_bytes(), TIME_SHAPE)).then_some((seconds, fraction))
 }
 
-/// Whether the text has the shape of a time in a key, be it a possible one or not.
-pub(super) fn has_shape(text: &str) -> bool {
-    shape(text).is_some()
+/// What a text in the shape of a time in a key means: nothing if that is impossible. `None` for another shape.
+pub(super) fn read(text: &str) -> Option<Option<Time>> {
+    let (seconds, fraction) = shape(text)?;
+    let instant = || {
+        let number = |range: Range<usize>| number(seconds.get(range)?);
+        let nanos = if fraction.is_empty() { 0 } else { format!("{fraction:0<9}").parse().ok()? };
+        let (hour, minute, second) = (number(11..13)? as u8, number(14..16)? as u8, number(17..19)? as u8);
+        let clock = ::time::Time::from_hms_nano(hour, minute, second, nanos).ok()?;
+        Some(Time(UtcDateTime::new(calendar(number(0..4)?, number(5..7)?, number(8..10)?)?, clock)))
+    };
+    Some(instant())
+}
+
+/// Of digits, so few that they fit.
+fn number(digits: &str) -> Option<u16> {
+    digits.bytes().try_fold(0u16, |n, b| n.checked_mul(10)?.checked_add(u16::from(b.wrapping_sub(b'0'))))
+}
+
+fn calendar(year: u16, month: u16, day: u16) -> Option<CalendarDate> {
+    let month = Month::try_from(u8::try_from(month).ok()?).ok()?;
+    let year = Some(year).filter(|year| *year > 0)?;
+    CalendarDate::from_calendar_date(year.into(), month, u8::try_from(day).ok()?).ok()
 }
 
 impl Time {
@@ -52,12 +72,7 @@ impl Time {
     /// Strict `YYYY-MM-DDTHH:MM:SS[.f]`, 1 to 9 fraction digits, no zone, UTC. Impossible dates and times, the year 0000
     /// and leap seconds give `None`.
     pub fn parse(text: &str) -> Option<Time> {
-        let (seconds, fraction) = shape(text)?;
-        let date = Date::parse(seconds.get(..10)?)?;
-        let part = |range: std::ops::Range<usize>| seconds.get(range)?.parse::<u8>().ok();
-        let nanos = if fraction.is_empty() { 0 } else { format!("{fraction:0<9}").parse().ok()? };
-        let clock = ::time::Time::from_hms_nano(part(11..13)?, part(14..16)?, part(17..19)?, nanos).ok()?;
-        Some(Time(UtcDateTime::new(date.0, clock)))
+        read(text).flatten()
     }
 
     /// RFC 3339 with `Z` or an offset, as people type it.
@@ -153,12 +168,9 @@ impl fmt::Debug for Time {
 impl Date {
     /// Strict `YYYY-MM-DD`; impossible days and the year 0000 give `None`.
     pub fn parse(text: &str) -> Option<Date> {
-        if !fits(text.as_bytes(), DATE_SHAPE) {
-            return None;
-        }
-        let year = text.get(..4)?.parse::<i32>().ok().filter(|y| *y > 0)?;
-        let month = Month::try_from(text.get(5..7)?.parse::<u8>().ok()?).ok()?;
-        CalendarDate::from_calendar_date(year, month, text.get(8..)?.parse().ok()?).ok().map(Date)
+        let number = |range: Range<usize>| number(text.get(range)?);
+        let date = || calendar(number(0..4)?, number(5..7)?, number(8..10)?).map(Date);
+        if fits(text.as_bytes(), DATE_SHAPE) { date() } else { None }
     }
 
     /// Midnight, the first instant of the day.
@@ -233,7 +245,7 @@ mod tests {
             "2022-08-24T23:60:00",
             "2016-12-31T23:59:60",
         ] {
-            assert!(has_shape(text), "{text}");
+            assert!(read(text).is_some(), "{text}");
             assert_eq!(Time::parse(text), None, "{text}");
         }
         for text in [
@@ -252,7 +264,7 @@ mod tests {
             "2022-8-24T21:12:33",
             "２022-08-24T21:12",
         ] {
-            assert!(!has_shape(text), "{text}");
+            assert!(read(text).is_none(), "{text}");
             assert_eq!(Time::parse(text), None, "{text}");
         }
     }

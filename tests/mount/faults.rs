@@ -533,9 +533,10 @@ fn readers_of_a_slow_scan_have_a_deadline() {
     // So little memory that the scan's 29 requests come one after the other.
     let mount = Setup::s3(&server).args(["--memory", "32MiB", "--request-deadline", "4s"]).mount();
     let path = mount.path(log.path());
-    let file = fs::File::open(&path).unwrap();
+    fs::metadata(&path).unwrap();
     server.forget();
     server.set_latency(Duration::from_secs(1));
+    let file = fs::File::open(&path).unwrap();
     let mut cat = Command::new("cat").arg(&path).stdout(Stdio::null()).spawn().unwrap();
     eventually("it waits for the size", || server.requests().iter().any(is_run).then_some(()));
     cat.kill().unwrap();

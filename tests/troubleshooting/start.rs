@@ -204,7 +204,7 @@ fn answers(desk: &mut Desk, server: &Server) {
 }
 
 /// Answers to a listing that are damaged, each in its way.
-const LISTINGS: [&str; 7] = [
+const LISTINGS: [&str; 8] = [
     "<ListBucketResult><IsTruncated>false</IsTruncated>",
     "<ListBucketResult></ListBucketResult>",
     "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>",
@@ -212,4 +212,5 @@ const LISTINGS: [&str; 7] = [
     "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Size>1</Size></Contents></ListBucketResult>",
     "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>k</Key></Contents></ListBucketResult>",
     "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>k</Key><Size>x</Size></Contents></ListBucketResult>",
+    "<ListBucketResult><IsTruncated>no</IsTruncated></ListBucketResult>",
 ];

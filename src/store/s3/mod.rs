@@ -1,7 +1,7 @@
 //! Amazon S3, or a server that speaks like it. This folder is the only place that knows the AWS SDK.
 //!
 //! Trust in the SDK ends where RELIABILITY section 1 measured it to: answers are checked before a byte of them is used
-//! (`range::verify` for bodies, [`page`] for listings), and each wait is bounded (connect 5 s, headers 10 s, one
+//! (`range::verify` for bodies, `listing` for listings), and each wait is bounded (connect 5 s, headers 10 s, one
 //! attempt up to its headers 15 s, 10 s between two pieces of a body, the whole request `request_deadline`).
 //!
 //! One call here is one request, with two exceptions that are no retries of a failing service: a clock that is off
@@ -12,6 +12,7 @@
 mod client;
 mod error;
 mod limit;
+mod listing;
 mod probe;
 
 use std::collections::BTreeMap;
@@ -23,17 +24,16 @@ use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
-use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::types::{EncodingType, ReplicationStatus};
 use aws_smithy_types::DateTime;
 use bytes::Bytes;
-use percent_encoding::percent_decode_str;
 use tokio::time::{Instant, timeout};
 
-use super::{ByteRange, Entry, GetRequest, ListRequest, Object, Page, Part, Store, Timestamp, bare_etag, range};
+use super::{ByteRange, GetRequest, ListRequest, Object, Page, Part, Store, Timestamp, bare_etag, range};
 use crate::err;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use error::{Again, Failure, Op};
+use listing::Listing;
 pub use probe::{Front, Identity, Probe, Refusal, Why};
 
 /// No piece of a body for so long: the connection is dead.
@@ -163,7 +163,7 @@ impl S3Store {
         }
     }
 
-    async fn send_list(&self, req: &ListRequest) -> Result<ListObjectsV2Output> {
+    async fn send_list(&self, req: &ListRequest) -> Result<Page> {
         let full = |s: &str| format!("{}{s}", self.options.prefix);
         let prefix = Some(full(&req.prefix)).filter(|p| !p.is_empty());
         let start_after = req.start_after.as_deref().filter(|_| req.token.is_none()).map(full);
@@ -173,8 +173,9 @@ impl S3Store {
             let call = session.client.list_objects_v2().bucket(&self.options.bucket).encoding_type(EncodingType::Url);
             let call = call.set_prefix(prefix.clone()).set_delimiter(req.delimiter.then(|| "/".to_owned()));
             let call = call.set_start_after(start_after.clone()).set_continuation_token(req.token.clone());
-            match call.set_max_keys(req.max_keys).send().await {
-                Ok(out) => return Ok(out),
+            let listing = Listing::new(&self.options.prefix);
+            match call.set_max_keys(req.max_keys).customize().interceptor(listing.clone()).send().await {
+                Ok(_) => return listing.page(),
                 Err(e) => {
                     let failure = error::classify(&e, Op::List, &self.options.bucket);
                     self.recover(failure, &session, &mut tried).await?;
@@ -267,8 +268,9 @@ impl Store for S3Store {
     }
 
     async fn list(&self, req: &ListRequest) -> Result<Page> {
-        let call = async { page(self.send_list(req).await?, &self.options.prefix) };
-        self.within_deadline(call).await.map_err(|e| e.about(&format!("{}{}", self.describe(), req.prefix)))
+        self.within_deadline(self.send_list(req))
+            .await
+            .map_err(|e| e.about(&format!("{}{}", self.describe(), req.prefix)))
     }
 
     async fn get(&self, req: &GetRequest) -> Result<Object> {
@@ -315,51 +317,6 @@ fn head(out: &GetObjectOutput, start: u64, total: u64, req: &GetRequest) -> Resu
         missing_meta: out.missing_meta().map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX)),
         replica: Some(out.replication_status() == Some(&ReplicationStatus::Replica)),
     })
-}
-
-/// A page, if it is whole: the SDK parses the beginning of a listing as happily as a listing.
-fn page(out: ListObjectsV2Output, below: &str) -> Result<Page> {
-    let bad = |what: String| -> Error { err!(Kind::Storage, "damaged listing: {what}") };
-    let url = out.encoding_type() == Some(&EncodingType::Url);
-    let relative = |key: Option<&str>| {
-        let key = key.ok_or_else(|| bad("an entry without a name".into()))?;
-        let key = if url { decode(key) } else { key.into() };
-        key.strip_prefix(below.as_bytes()).map(<[u8]>::to_vec).ok_or_else(|| bad("a key from elsewhere".into()))
-    };
-    let mut page = Page::default();
-    for object in out.contents() {
-        page.objects.push(Entry {
-            key: relative(object.key())?,
-            size: object
-                .size()
-                .and_then(|n| u64::try_from(n).ok())
-                .ok_or_else(|| bad("an object without size".into()))?,
-            etag: bare_etag(object.e_tag().unwrap_or_default()).to_owned(),
-            last_modified: timestamp(object.last_modified()),
-            storage_class: object.storage_class().map(|c| c.as_str().to_owned()),
-        });
-    }
-    for prefix in out.common_prefixes() {
-        page.prefixes.push(relative(prefix.prefix())?);
-    }
-    let entries = page.objects.len() + page.prefixes.len();
-    if let Some(count) = out.key_count()
-        && usize::try_from(count) != Ok(entries)
-    {
-        return Err(bad(format!("KeyCount is {count}, with {entries} entries")));
-    }
-    page.next = match (out.is_truncated(), out.next_continuation_token()) {
-        (None, _) => return Err(bad("no IsTruncated".into())),
-        (Some(false), _) => None,
-        (Some(true), Some(token)) if !token.is_empty() => Some(token.to_owned()),
-        (Some(true), _) => return Err(bad("truncated, without a continuation token".into())),
-    };
-    Ok(page)
-}
-
-/// `encoding-type=url`: percent-encoded, and a plus is a space.
-fn decode(key: &str) -> Vec<u8> {
-    percent_decode_str(&key.replace('+', " ")).collect()
 }
 
 fn timestamp(at: Option<&DateTime>) -> Timestamp {

@@ -20,7 +20,8 @@ use tokio::time::timeout;
 
 use super::super::Entry;
 use super::error::{Again, Failure, Op, classify, local, region, text};
-use super::{S3Options, client, page};
+use super::listing::Listing;
+use super::{S3Options, client};
 use crate::err;
 use crate::error::{Error, Kind, Result, escape};
 
@@ -140,9 +141,10 @@ impl Probe {
     pub async fn list(&self) -> Result<Vec<Entry>, Refusal> {
         let call = self.client.list_objects_v2().bucket(&self.options.bucket).encoding_type(EncodingType::Url);
         let prefix = Some(self.options.prefix.clone()).filter(|p| !p.is_empty());
-        let out = self.ask("s3:ListBucket", call.set_prefix(prefix).max_keys(100).send()).await?;
-        let page = page(out, &self.options.prefix);
-        page.map(|p| p.objects).map_err(|error| Refusal { why: Why::Other, error })
+        let listing = Listing::new(&self.options.prefix);
+        let call = call.set_prefix(prefix).max_keys(100).customize().interceptor(listing.clone());
+        self.ask("s3:ListBucket", call.send()).await?;
+        listing.page().map(|p| p.objects).map_err(|error| Refusal { why: Why::Other, error })
     }
 
     /// Reads the first byte of an object, which must have one, and says which version it was.
