@@ -21,12 +21,12 @@ use crate::store::{Entry, ListRequest, Pages, Store};
 
 const MOST_AT_ONCE: usize = 32;
 /// More narrow LISTs than this are not made in place of one wide one.
-const MOST_NARROW: usize = 32;
+pub(super) const MOST_NARROW: usize = 32;
 
 pub(super) struct Lister {
     pub store: Arc<dyn Store>,
     pub selection: Selection,
-    gate: Arc<Semaphore>,
+    pub gate: Arc<Semaphore>,
     /// What each listing left out, by its prefix: a refresh that finds the same is not logged again.
     left_out: Mutex<HashMap<String, LeftOut>>,
 }
@@ -175,7 +175,7 @@ impl Lister {
         let known = lock(&self.left_out).insert(place.into(), left_out.clone());
         if left_out.count > 0 && known.as_ref() != Some(&left_out) {
             log::warn!(
-                "{} keys below {:?} are no log archives and are left out: {}{}; `logarchivefs doctor` names them all",
+                "{} keys below {:?} are no log archives and are left out: {}{}; `logarchivefs doctor BUCKET --left-out` names them all",
                 left_out.count,
                 crate::error::escape(place.as_bytes()),
                 left_out.examples.join(", "),
@@ -186,7 +186,7 @@ impl Lister {
 }
 
 /// The one path component that `prefix` (as a delimiter listing gives it) adds to `base`.
-fn component<'a>(prefix: &'a [u8], base: &str) -> Option<&'a str> {
+pub(super) fn component<'a>(prefix: &'a [u8], base: &str) -> Option<&'a str> {
     let name = std::str::from_utf8(prefix).ok()?.strip_prefix(base)?.strip_suffix('/')?;
     is_safe_component(name).then_some(name)
 }

@@ -15,6 +15,7 @@
 
 mod build;
 mod fresh;
+mod history;
 mod item;
 mod list;
 pub mod names;
@@ -32,6 +33,7 @@ use futures::StreamExt;
 use futures::stream;
 
 use fresh::Fresh;
+pub use history::History;
 pub use item::{Item, ItemRef};
 use list::Lister;
 use select::Selection;

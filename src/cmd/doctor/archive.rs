@@ -192,7 +192,7 @@ impl Tally {
         let mut details = self.examples.clone();
         let unnamed = self.others.objects - details.len() as u64;
         if unnamed > 0 {
-            details.push(format!("and {} more", number(unnamed)));
+            details.push(format!("and {} more: `logarchivefs doctor BUCKET --left-out` names all", number(unnamed)));
         }
         let advice = "they are no logs and are left out everywhere; the archive wants its bucket for itself";
         Check::warn(name, self.others.said(), advice).with(details)

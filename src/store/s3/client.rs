@@ -207,16 +207,18 @@ impl Intercept for WholeListing {
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let response = context.response();
-        if config.load::<Metadata>().is_none_or(|operation| operation.name() != "ListObjectsV2") {
-            return Ok(());
-        }
+        let root: &[u8] = match config.load::<Metadata>().map(Metadata::name) {
+            Some("ListObjectsV2") => b"ListBucketResult",
+            Some("ListObjectVersions") => b"ListVersionsResult",
+            _ => return Ok(()),
+        };
         let Some(body) = response.body().bytes().filter(|_| response.status().is_success()) else { return Ok(()) };
         let body = body.trim_ascii();
-        if body.ends_with(b"ListBucketResult>") {
+        if body.strip_suffix(b">").is_some_and(|body| body.ends_with(root)) {
             return Ok(());
         }
         let start = &body[..body.len().min(1024)];
-        if start.windows(16).any(|w| w == b"ListBucketResult") {
+        if start.windows(root.len()).any(|w| w == root) {
             return Err(err!(Kind::Storage, "damaged listing: cut short after {} bytes", body.len()).into());
         }
         Err(err!(Kind::Storage, "the answer to a listing is no listing. Not S3: a proxy or a sign-in page?").into())

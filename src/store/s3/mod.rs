@@ -13,6 +13,7 @@ mod client;
 mod error;
 mod limit;
 mod probe;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,7 +31,10 @@ use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use tokio::time::{Instant, timeout};
 
-use super::{ByteRange, Entry, GetRequest, ListRequest, Object, Page, Part, Store, Timestamp, bare_etag, range};
+use super::{
+    ByteRange, Entry, GetRequest, ListRequest, Object, Page, Part, Store, Timestamp, Versioning, VersionsPage,
+    VersionsRequest, bare_etag, range,
+};
 use crate::err;
 use crate::error::{Error, Kind, Result};
 use error::{Again, Failure, Op};
@@ -264,6 +268,15 @@ impl Store for S3Store {
         self.list(&ListRequest { max_keys: Some(1), ..ListRequest::below(&self.options.check_below) }).await.map(drop)
     }
 
+    async fn versions(&self, req: &VersionsRequest) -> Result<Option<VersionsPage>> {
+        let page = self.within_deadline(self.ask_versions(req)).await;
+        page.map(Some).map_err(|e| e.about(&format!("{}{}", self.describe(), req.prefix)))
+    }
+
+    async fn versioning(&self) -> Result<Option<Versioning>> {
+        self.within_deadline(self.ask_versioning()).await.map(Some).map_err(|e| e.about(&self.describe()))
+    }
+
     async fn fetch(&self, req: &GetRequest, part: &mut Part) -> Result<()> {
         let rest = part.rest(req)?;
         self.within_deadline(self.receive(&rest, part)).await.map_err(|e| e.about(&req.key))
@@ -304,15 +317,10 @@ fn head(out: &GetObjectOutput, start: u64, total: u64, req: &GetRequest) -> Resu
 fn page(out: ListObjectsV2Output, below: &str) -> Result<Page> {
     let bad = |what: String| -> Error { err!(Kind::Storage, "damaged listing: {what}") };
     let url = out.encoding_type() == Some(&EncodingType::Url);
-    let relative = |key: Option<&str>| {
-        let key = key.ok_or_else(|| bad("an entry without a name".into()))?;
-        let key = if url { decode(key) } else { key.into() };
-        key.strip_prefix(below.as_bytes()).map(<[u8]>::to_vec).ok_or_else(|| bad("a key from elsewhere".into()))
-    };
     let mut page = Page::default();
     for object in out.contents() {
         page.objects.push(Entry {
-            key: relative(object.key())?,
+            key: relative(object.key(), url, below)?,
             size: object
                 .size()
                 .and_then(|n| u64::try_from(n).ok())
@@ -323,7 +331,7 @@ fn page(out: ListObjectsV2Output, below: &str) -> Result<Page> {
         });
     }
     for prefix in out.common_prefixes() {
-        page.prefixes.push(relative(prefix.prefix())?);
+        page.prefixes.push(relative(prefix.prefix(), url, below)?);
     }
     let entries = page.objects.len() + page.prefixes.len();
     if let Some(count) = out.key_count()
@@ -338,6 +346,14 @@ fn page(out: ListObjectsV2Output, below: &str) -> Result<Page> {
         (Some(true), _) => return Err(bad("truncated, without a continuation token".into())),
     };
     Ok(page)
+}
+
+/// A name in a listing, without the store's prefix; `url`: as below.
+fn relative(name: Option<&str>, url: bool, below: &str) -> Result<Vec<u8>> {
+    let bad = |what: &str| -> Error { err!(Kind::Storage, "damaged listing: {what}") };
+    let name = name.ok_or_else(|| bad("an entry without a name"))?;
+    let name = if url { decode(name) } else { name.into() };
+    name.strip_prefix(below.as_bytes()).map(<[u8]>::to_vec).ok_or_else(|| bad("a key from elsewhere"))
 }
 
 /// `encoding-type=url`: percent-encoded, and a plus is a space.
