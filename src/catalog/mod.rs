@@ -7,6 +7,7 @@
 //!
 //! list ─► sweep ─► split      which requests, and where a long listing is cut
 //!      └► build ─► item ─► tree      what came, packed, and the folders of it
+//! histories()           VERSIONS of each resource, for `verify`: what a listing does not show
 //! ```
 //!
 //! Invariants: a listing is whole or it is an error, never a short folder; while a newer one is fetched, the old one

@@ -10,8 +10,8 @@ use crate::common::archive::{self, Log};
 use crate::common::s3::{Reply, Server};
 use crate::setup::{of, of_server, put, server, text};
 
-/// What listings show in the place of two bytes that are no UTF-8.
-const NO_UTF8: &str = "NOUTF8";
+/// In the place of two bytes that are no UTF-8, and like them behind all others in the order of a listing.
+const NO_UTF8: &str = "\u{10ffff}";
 
 /// The other way round than [`escape_whole`].
 fn unescaped(text: &str) -> Vec<u8> {
@@ -109,7 +109,7 @@ fn every_foreign_key_is_named_once_and_none_raw() {
     server.set_page(7);
     server.set_hook(|seen| {
         let edit = |head: &mut hyper::http::response::Parts, body: &mut Vec<u8>| {
-            *body = String::from_utf8(body.clone()).unwrap().replace(NO_UTF8, "%FF%FE").into();
+            *body = String::from_utf8(body.clone()).unwrap().replace("%F4%8F%BF%BF", "%FF%FE").into();
             head.headers.insert("content-length", body.len().into());
         };
         seen.is_list().then(|| Reply::Edit(Arc::new(edit)))

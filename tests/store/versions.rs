@@ -74,8 +74,8 @@ fn listing(elements: &str, keys: &[&str]) -> String {
     format!("<?xml version=\"1.0\"?><ListVersionsResult>{elements}{entries}</ListVersionsResult>")
 }
 
-fn answer(server: &Server, mut next: impl FnMut() -> String + Send + 'static) {
-    let next = std::sync::Mutex::new(move || next());
+fn answer(server: &Server, next: impl FnMut() -> String + Send + 'static) {
+    let next = std::sync::Mutex::new(next);
     server.set_hook(move |_| {
         Some(Reply::Canned { status: 200, headers: vec![], body: (next.lock().unwrap())().into_bytes() })
     });

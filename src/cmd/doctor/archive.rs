@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(checks[2].finding, "6 objects, 30 B");
         assert_eq!(checks[2].details.len(), EXAMPLES + 1);
         assert!(checks[2].details[2].starts_with("x\\x1b[0m: "), "{:?}", checks[2].details);
-        assert_eq!(checks[2].details[5], "and 1 more");
+        assert_eq!(checks[2].details[5], "and 1 more: `logarchivefs doctor BUCKET --left-out` names all");
         assert_eq!(checks[3].finding, "1 object, 5 B");
     }
 
