@@ -265,10 +265,18 @@ macro_rules! err {
 /// Text from outside made fit for one line of a log or a terminal: printable ASCII stays, everything else becomes
 /// `\xNN`, and the backslash doubles, so that the escaping can be undone. Long text is cut at 1,200 characters.
 pub fn escape(bytes: &[u8]) -> String {
-    const MOST: usize = 1200;
-    let mut out = String::with_capacity(bytes.len().min(MOST) + 8);
+    escape_up_to(1200, bytes)
+}
+
+/// The same, however long it gets: two different texts never look alike.
+pub fn escape_whole(bytes: &[u8]) -> String {
+    escape_up_to(usize::MAX, bytes)
+}
+
+fn escape_up_to(most: usize, bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len().min(most) + 8);
     for &b in bytes {
-        if out.len() >= MOST {
+        if out.len() >= most {
             out.push_str("...");
             break;
         }
@@ -303,6 +311,7 @@ mod tests {
     fn text_from_outside_cannot_reach_a_terminal_raw() {
         assert_eq!(escape(b"a\x1b[31m\n\\\xff"), "a\\x1b[31m\\x0a\\\\\\xff");
         assert!(escape(&[7; 10_000]).len() < 1300);
+        assert_eq!(escape_whole(&[7; 10_000]), "\\x07".repeat(10_000));
         let e = Error::new(Kind::Tag, "no").about("k\r").about("other");
         assert_eq!(e.to_string(), "k\\x0d: no");
     }

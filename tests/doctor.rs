@@ -1,6 +1,8 @@
 //! `doctor`: the real program against an S3 server in this process, a sealed copy, and nothing at all.
 
 mod common;
+#[path = "doctor/leftout.rs"]
+mod leftout;
 #[path = "doctor/setup.rs"]
 mod setup;
 

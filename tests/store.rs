@@ -14,6 +14,8 @@ mod listing;
 mod retry;
 #[path = "store/s3.rs"]
 mod s3;
+#[path = "store/versions.rs"]
+mod versions;
 
 use common::s3::{ACCESS_KEY, BUCKET, REGION, SECRET_KEY, Server};
 use logarchivefs::store::{ByteRange, GetRequest, Pin, S3Options, S3Store, StaticCredentials};

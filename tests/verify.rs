@@ -10,8 +10,14 @@ mod against;
 mod audit;
 #[path = "verify/findings.rs"]
 mod findings;
+#[path = "verify/manifest.rs"]
+mod manifest;
+#[path = "verify/memory.rs"]
+mod memory;
 #[path = "verify/run.rs"]
 mod run;
+#[path = "verify/versions.rs"]
+mod versions;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -24,7 +24,7 @@ const MOST_AT_ONCE: usize = 32;
 /// Of these, for listings that nobody waits for.
 const MOST_AHEAD: usize = 16;
 /// More narrow LISTs than this are not made in place of one wide one.
-const MOST_NARROW: usize = 32;
+pub(super) const MOST_NARROW: usize = 32;
 
 /// A tree of so many objects is made in no time.
 const SOON: usize = 20_000;
@@ -39,7 +39,7 @@ pub(super) enum Hurry {
 pub(super) struct Lister {
     pub store: Arc<dyn Store>,
     pub selection: Arc<Selection>,
-    gate: Gate,
+    pub gate: Gate,
     /// The same, with no more than a share of it.
     side_gate: Gate,
     /// What each listing left out, by its prefix: a refresh that finds the same is not logged again.
@@ -199,7 +199,7 @@ impl Lister {
         let known = lock(&self.left_out).insert(place.into(), left_out.clone());
         if left_out.count > 0 && known.as_ref() != Some(&left_out) {
             log::warn!(
-                "{} keys below {:?} are no log archives and are left out: {}{}; `logarchivefs doctor` names them all",
+                "{} keys below {:?} are no log archives and are left out: {}{}; `logarchivefs doctor BUCKET --left-out` names them all",
                 left_out.count,
                 crate::error::escape(place.as_bytes()),
                 left_out.examples.join(", "),
@@ -210,7 +210,7 @@ impl Lister {
 }
 
 /// The one path component that `prefix` (as a delimiter listing gives it) adds to `base`.
-fn component<'a>(prefix: &'a [u8], base: &str) -> Option<&'a str> {
+pub(super) fn component<'a>(prefix: &'a [u8], base: &str) -> Option<&'a str> {
     let name = std::str::from_utf8(prefix).ok()?.strip_prefix(base)?.strip_suffix('/')?;
     is_safe_component(name).then_some(name)
 }

@@ -7,6 +7,7 @@
 //!
 //! list ─► sweep ─► split      which requests, and where a long listing is cut
 //!      └► build ─► row ─► tree ─► item      what came, packed, and the folders of it
+//! histories()           VERSIONS of each resource, for `verify`: what a listing does not show
 //! ```
 //!
 //! Invariants: a listing is whole or it is an error, never a short folder; while a newer one is fetched, the old one
@@ -16,6 +17,7 @@
 mod build;
 mod fresh;
 mod gate;
+mod history;
 mod item;
 mod list;
 pub mod names;
@@ -35,6 +37,7 @@ use futures::StreamExt;
 use futures::stream;
 
 use fresh::Fresh;
+pub use history::History;
 pub use item::{Item, ItemRef};
 use list::{Hurry, Lister};
 use select::Selection;

@@ -20,6 +20,11 @@ pub struct DoctorArgs {
     #[arg(long, value_enum, default_value_t)]
     pub format: TableFormat,
 
+    /// Print every key that is no log and why, escaped, one a line (with --format json an object a line), and do nothing else
+    #[arg(long, help_heading = "What is no log", requires = "bucket",
+          conflicts_with_all = ["quick", "print_iam_policy", "print_bucket_policy"])]
+    pub left_out: bool,
+
     /// The --memory that a mount is going to have [default: what it would take]
     #[arg(long, value_name = "SIZE", value_parser = memory)]
     pub memory: Option<usize>,

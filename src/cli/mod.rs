@@ -120,6 +120,7 @@ Examples:
   logarchivefs doctor my-bucket --key-file ~/.config/logarchivefs/keys
   logarchivefs doctor                              # this machine only
   logarchivefs doctor my-bucket --format json | jq '.checks[] | select(.status != \"ok\")'
+  logarchivefs doctor my-bucket --left-out > foreign  # each key that is no log
   logarchivefs doctor --print-iam-policy my-bucket")]
     Doctor(Box<DoctorArgs>),
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use async_trait::async_trait;
 
-use super::{ByteRange, GetRequest, ListRequest, Object, Page, Part, Store};
+use super::{ByteRange, GetRequest, ListRequest, Object, Page, Part, Store, Versioning, VersionsPage, VersionsRequest};
 use crate::error::Result;
 
 /// A decorator that counts requests by kind, and bytes of bodies.
@@ -24,6 +24,7 @@ pub struct Count<S> {
 /// A snapshot; the numbers only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
+    /// Of objects or of versions.
     pub lists: u64,
     /// Gets of an object's end, which bring its metadata; of small ones they bring everything.
     pub heads: u64,
@@ -121,6 +122,14 @@ impl<S: Store> Store for Count<S> {
 
     async fn check(&self) -> Result<()> {
         self.run(&self.checks, self.inner.check()).await
+    }
+
+    async fn versions(&self, req: &VersionsRequest) -> Result<Option<VersionsPage>> {
+        self.run(&self.lists, self.inner.versions(req)).await
+    }
+
+    async fn versioning(&self) -> Result<Option<Versioning>> {
+        self.run(&self.checks, self.inner.versioning()).await
     }
 
     async fn fetch(&self, req: &GetRequest, part: &mut Part) -> Result<()> {

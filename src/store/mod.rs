@@ -30,6 +30,7 @@ mod queue;
 mod range;
 mod retry;
 mod s3;
+mod versions;
 mod waited;
 
 use std::collections::BTreeMap;
@@ -47,6 +48,7 @@ pub use part::Part;
 pub use range::{ByteRange, MOST_WHOLE};
 pub use retry::Retry;
 pub use s3::{Front, Identity, Probe, Refusal, S3Options, S3Store, StaticCredentials, Why};
+pub use versions::{Marker, Version, VersionPages, Versioning, VersionsPage, VersionsRequest};
 pub use waited::{Since, Waited};
 
 /// Seconds since 1970 (UTC) and nanoseconds.
@@ -75,6 +77,16 @@ pub trait Store: Send + Sync {
     /// Cheap proof that the store is there and may be listed; for use before a mount appears.
     async fn check(&self) -> Result<()>;
 
+    /// One page of a listing of versions, for [`VersionPages`]. `None` where there are none to be had.
+    async fn versions(&self, _: &VersionsRequest) -> Result<Option<VersionsPage>> {
+        Ok(None)
+    }
+
+    /// Whether versions are kept; `None` where there is no such thing.
+    async fn versioning(&self) -> Result<Option<Versioning>> {
+        Ok(None)
+    }
+
     /// Like [`Store::get`], but keeps in `part` what arrived before a failure and asks only for what is missing there.
     /// `req` stays the same from call to call. After `Ok`, `part.finish()` gives the object.
     async fn fetch(&self, req: &GetRequest, part: &mut Part) -> Result<()> {
@@ -102,6 +114,12 @@ impl<S: Store + ?Sized> Store for Arc<S> {
     }
     async fn check(&self) -> Result<()> {
         (**self).check().await
+    }
+    async fn versions(&self, req: &VersionsRequest) -> Result<Option<VersionsPage>> {
+        (**self).versions(req).await
+    }
+    async fn versioning(&self) -> Result<Option<Versioning>> {
+        (**self).versioning().await
     }
     async fn fetch(&self, req: &GetRequest, part: &mut Part) -> Result<()> {
         (**self).fetch(req, part).await

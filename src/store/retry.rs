@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::bucket::Bucket;
 use super::queue::Queues;
-use super::{Counts, GetRequest, ListRequest, Object, Page, Part, Store};
+use super::{Counts, GetRequest, ListRequest, Object, Page, Part, Store, Versioning, VersionsPage, VersionsRequest};
 use crate::err;
 use crate::error::{Error, Kind, Result};
 
@@ -59,6 +59,20 @@ impl<S> Retry<S> {
         let part = getrandom::u32().map_or(1.0, |r| 0.5 + f64::from(r) / f64::from(u32::MAX) / 2.0);
         let turn = self.bucket().take(until).unwrap_or(Duration::MAX);
         most.mul_f64(part).max(turn)
+    }
+
+    /// Calls that nobody else makes at the same time: they wait for no turn.
+    async fn patiently<T, F>(&self, deadline: Duration, call: impl Fn() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let mut attempts = Attempts::new(deadline);
+        loop {
+            match attempts.run(call()).await {
+                Ok(answer) => return Ok(answer),
+                Err(e) => attempts.again(e, self, ready(())).await?,
+            }
+        }
     }
 
     fn succeeded(&self, key: &str) {
@@ -184,13 +198,18 @@ impl<S: Store> Store for Retry<S> {
     }
 
     async fn check(&self) -> Result<()> {
-        let mut attempts = Attempts::new(self.deadline.min(CHECK));
-        loop {
-            match attempts.run(self.inner.check()).await {
-                Ok(()) => return Ok(()),
-                Err(e) => attempts.again(e, self, ready(())).await.map_err(|e| e.about(&self.describe()))?,
-            }
-        }
+        let checked = self.patiently(self.deadline.min(CHECK), || self.inner.check()).await;
+        checked.map_err(|e| e.about(&self.describe()))
+    }
+
+    async fn versions(&self, req: &VersionsRequest) -> Result<Option<VersionsPage>> {
+        let page = self.patiently(self.deadline, || self.inner.versions(req)).await;
+        page.map_err(|e| e.about(&format!("{}{}", self.describe(), req.prefix)))
+    }
+
+    async fn versioning(&self) -> Result<Option<Versioning>> {
+        let told = self.patiently(self.deadline.min(CHECK), || self.inner.versioning()).await;
+        told.map_err(|e| e.about(&self.describe()))
     }
 
     async fn fetch(&self, req: &GetRequest, part: &mut Part) -> Result<()> {

@@ -20,6 +20,25 @@ fn installed(name: &str) -> bool {
     found
 }
 
+/// As `src/build.rs` has it; a checkout knows its commit.
+#[test]
+fn the_version_names_the_commit() {
+    let git = |args: &[&str]| {
+        let output = Command::new("git").args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;
+        output.status.success().then(|| String::from_utf8(output.stdout).unwrap().trim_end().to_owned())
+    };
+    if std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(".cargo_vcs_info.json").exists() {
+        return eprintln!("SKIPPED: a package, whose commit is not git's");
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    let said = String::from_utf8(ours(&["--version"]).stdout).unwrap();
+    let expected = match (git(&["rev-parse", "--show-prefix"]).as_deref(), git(&["rev-parse", "HEAD"])) {
+        (Some(""), Some(commit)) => format!("logarchivefs {version} ({})\n", &commit[..12]),
+        _ => format!("logarchivefs {version}\n"),
+    };
+    assert_eq!(said, expected);
+}
+
 #[test]
 fn shells_accept_their_completions() {
     for (shell, check) in [("bash", "-n"), ("zsh", "-n"), ("fish", "--no-execute")] {

@@ -31,6 +31,9 @@ pub const REGION: &str = "eu-central-1";
 pub const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
 pub const SECRET_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 
+/// When the first object is uploaded, 2022-09-01; each later one a second after. That is after all that the logs of tests tell.
+pub const UPLOADS: u64 = 1_661_990_400;
+
 /// A request as it came in.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
@@ -123,7 +126,7 @@ impl State {
             etag: Sha256::digest(&body)[..16].iter().map(|b| format!("{b:02x}")).collect(),
             body: Some(body),
             metadata: metadata.into_iter().map(|(k, v)| (k.to_ascii_lowercase(), v)).collect(),
-            modified: UNIX_EPOCH + Duration::from_secs(1_660_000_000 + *counter),
+            modified: UNIX_EPOCH + Duration::from_secs(UPLOADS + *counter),
             storage_class: class.into(),
         };
         let mut objects = self.objects.lock().unwrap();
@@ -136,13 +139,16 @@ impl State {
     }
 
     pub(crate) fn delete(&self, key: &str) {
+        let mut counter = self.counter.lock().unwrap();
+        *counter += 1;
+        let modified = UNIX_EPOCH + Duration::from_secs(UPLOADS + *counter);
         let mut objects = self.objects.lock().unwrap();
         if *self.unversioned.lock().unwrap() {
             objects.remove(key);
         } else if let Some(versions) = objects.get_mut(key) {
             let id = format!("d{:06}", versions.len());
             let last = versions.last().unwrap().clone();
-            versions.push(Version { id, body: None, ..last });
+            versions.push(Version { id, body: None, modified, ..last });
         }
     }
 }

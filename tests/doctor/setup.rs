@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use logarchivefs::envelope::SealAs;
 use serde_json::Value;
@@ -15,7 +15,7 @@ use crate::common::s3::{ACCESS_KEY, BUCKET, REGION, SECRET_KEY, Seen, Server};
 use crate::common::watch::run;
 
 /// The checks of a bucket, in the order of the report.
-pub const OF_BUCKETS: [&str; 18] = [
+pub const OF_BUCKETS: [&str; 19] = [
     "credentials",
     "identity",
     "bucket",
@@ -26,6 +26,7 @@ pub const OF_BUCKETS: [&str; 18] = [
     "iam-list-bucket",
     "iam-get-object",
     "iam-get-object-version",
+    "iam-list-bucket-versions",
     "iam-get-bucket-location",
     "iam-get-bucket-versioning",
     "iam-get-bucket-policy",
@@ -94,6 +95,16 @@ impl Doctor {
             assert!(!text(&output.stdout).contains(secret) && !text(&output.stderr).contains(secret));
         }
         output
+    }
+
+    /// Nobody reads its standard output.
+    pub fn output_to_nobody(mut self) -> Output {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let child = self.command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        // With its copy of the writing end.
+        drop(self.command);
+        child.wait_with_output().unwrap()
     }
 
     pub fn report(self) -> Report {
@@ -195,6 +206,7 @@ pub fn action(seen: &Seen) -> &'static str {
         ("GET", true) if asks("policy") => "s3:GetBucketPolicy",
         ("GET", true) if asks("versioning") => "s3:GetBucketVersioning",
         ("GET", true) if asks("location") => "s3:GetBucketLocation",
+        ("GET", true) if asks("versions") => "s3:ListBucketVersions",
         ("GET", true) if asks("list-type") => "s3:ListBucket",
         ("HEAD", true) => "s3:ListBucket",
         _ => panic!("not a request of a reader: {seen:?}"),

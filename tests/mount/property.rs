@@ -12,7 +12,7 @@ use logarchivefs::envelope::SealAs;
 use super::model::{self, Entry, Tree};
 use crate::common::archive::{self, DAY, Log, WEDNESDAY, When};
 use crate::common::mounted::{Mount, Setup, forget_pages};
-use crate::common::s3::Server;
+use crate::common::s3::{Server, UPLOADS};
 
 /// Objects up to this many bytes are fetched whole for their `stat`, which is exact then.
 const SMALL: usize = 512 << 10;
@@ -121,7 +121,7 @@ fn over_the_s3_wire() {
         let mut uploaded = Vec::new();
         for s in &samples {
             let (_, version) = archive::put(&server, &s.log, s.kind, &s.gzip);
-            uploaded.push(1_660_000_000 + version[1..].parse::<i64>().unwrap());
+            uploaded.push(UPLOADS as i64 + version[1..].parse::<i64>().unwrap());
         }
         let mount = setup(Setup::s3(&server)).mount();
         check(&mount, &samples, &uploaded, seed);

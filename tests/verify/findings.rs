@@ -5,7 +5,7 @@ use std::sync::Arc;
 use logarchivefs::envelope::SealAs;
 
 use crate::common::archive::{self, Log};
-use crate::common::s3::Reply;
+use crate::common::s3::{Reply, UPLOADS};
 use crate::run::{Bucket, log, record, text_of};
 
 #[test]
@@ -128,4 +128,83 @@ fn large_and_small_objects_are_reported_in_order() {
     assert!(paths.is_sorted() && paths.len() == 40, "{}", done.stderr);
     // Noise has no times, and its end is cut.
     assert_eq!((&done.summary()["ok"], &done.summary()["findings"]["invalid-records"]), (&36.into(), &4.into()));
+}
+
+#[test]
+fn a_record_later_than_its_upload_is_found() {
+    // The server's first upload is of 2022-09-01, in the night.
+    let after = (i64::try_from(UPLOADS).unwrap() - archive::WEDNESDAY) / 60;
+    let bucket = Bucket::s3();
+    let [in_time, late] = [14, 16].map(|minutes| bucket.put(after + minutes));
+    // Of a v2 log, the name tells the upload too.
+    let named = |n: i64| Log { when: archive::When::Uploaded(Some(archive::WEDNESDAY + 60 * n)), ..log(n) };
+    let [good, bad] = [(5, 5), (30, 50)].map(|(named_of, n)| bucket.put_text(&named(named_of), &text_of(n)));
+    let done = bucket.verify(["--format", "json"]);
+    assert_eq!(done.code, 5, "{}", done.stderr);
+    let found = |key: &str| done.report(key)["findings"].to_string();
+    assert_eq!([found(&in_time), found(&good)], ["[]", "[]"]);
+    assert_eq!([found(&late), found(&bad)], ["[\"time-after-upload\"]", "[\"time-after-upload\"]"]);
+    let reason = |key: &str| done.report(key)["reason"].as_str().unwrap().to_owned();
+    assert!(reason(&late).contains("more than 15 min after Last-Modified, 2022-09-01T00:00:0"), "{}", reason(&late));
+    assert!(reason(&bad).contains("the upload in its name, 2022-08-24T00:30:00Z"), "{}", reason(&bad));
+    assert_eq!(done.summary()["findings"]["time-after-upload"], 2);
+}
+
+/// The request was pinned to what was listed: then the store contradicts itself, and the object is not to blame.
+#[test]
+fn a_listing_with_another_size_is_the_stores_failure() {
+    let bucket = Bucket::s3();
+    let keys = [bucket.put(0), bucket.put(1)];
+    let lied = keys[1].clone();
+    bucket.server().set_hook(move |seen| {
+        let lied = format!("<Key>{lied}</Key>").replace(':', "%3A");
+        let lie = move |xml: &mut Vec<u8>| {
+            let text = String::from_utf8_lossy(xml).into_owned();
+            let Some(at) = text.find(&lied) else { return };
+            let end = at + text[at..].find("</Contents>").unwrap();
+            let start = text[..at].rfind("<Contents>").unwrap();
+            let entry = text[start..end].replace("<Size>", "<Size>1");
+            *xml = format!("{}{entry}{}", &text[..start], &text[end..]).into();
+        };
+        let edit = move |head: &mut hyper::http::response::Parts, xml: &mut Vec<u8>| {
+            lie(xml);
+            head.headers.insert("content-length", xml.len().into());
+        };
+        seen.is_list().then(|| Reply::Edit(Arc::new(edit)))
+    });
+    let done = bucket.verify(["--format", "json"]);
+    assert_eq!(done.code, 6, "{}", done.stdout);
+    assert_eq!(done.report(&keys[0])["verdict"], "ok");
+    let report = done.report(&keys[1]);
+    assert_eq!((&report["verdict"], report["findings"].to_string()), (&"storage".into(), "[]".into()));
+    let reason = report["reason"].as_str().unwrap();
+    assert!(reason.starts_with("the store says that it has ") && reason.contains(" and listed it with 1"), "{reason}");
+}
+
+/// Nobody reads on: what it ends with is what it had found.
+#[test]
+fn a_reader_that_leaves_ends_it_quietly() {
+    let bucket = Bucket::s3();
+    bucket.put(0);
+    let ended = |args: &[&str]| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = bucket.command(args);
+        let child = command.stdout(writer).spawn().unwrap();
+        // Its copy of the writing end.
+        drop(command);
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(ended(&[]), (Some(0), String::new()));
+    assert_eq!(ended(&["--format", "json"]), (Some(0), String::new()));
+    archive::put_changed(bucket.server(), &log(1), SealAs::V2, &archive::gzip(&text_of(1)), |body| body[100] ^= 1);
+    for args in [&[][..], &["--format", "json"], &["--format", "paths"]] {
+        assert_eq!(ended(args), (Some(5), String::new()), "{args:?}");
+    }
+    // Files are written to their end for somebody else.
+    let dir = tempfile::tempdir().unwrap();
+    let manifest = dir.path().join("manifest");
+    assert_eq!(ended(&["--manifest", manifest.to_str().unwrap()]).0, Some(5));
+    assert_eq!(crate::run::manifest(&manifest).len(), 2);
 }

@@ -99,6 +99,11 @@ impl Done {
         self.reports().into_iter().find(|r| r["key"] == key).unwrap_or_else(|| panic!("{key}: {}", self.stdout))
     }
 
+    /// Lines of logs that a delete marker hides.
+    pub fn deleted(&self) -> Vec<Value> {
+        self.json().filter(|value| value.get("deleted").is_some()).collect()
+    }
+
     pub fn summary(&self) -> Value {
         let last: Value = self.json().last().unwrap_or_else(|| panic!("no output: {}", self.stderr));
         last["summary"].clone()
@@ -111,6 +116,7 @@ pub fn manifest(path: &Path) -> Vec<Value> {
     let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.remove(0)["manifest"], 1);
     let end = lines.pop().unwrap();
+    lines.retain(|line| line.get("deleted").is_none());
     assert_eq!((end["end"].as_bool(), end["objects"].as_u64()), (Some(true), Some(lines.len() as u64)));
     lines
 }

@@ -192,7 +192,7 @@ impl Tally {
         let mut details = self.examples.clone();
         let unnamed = self.others.objects - details.len() as u64;
         if unnamed > 0 {
-            details.push(format!("and {} more", number(unnamed)));
+            details.push(format!("and {} more: `logarchivefs doctor BUCKET --left-out` names all", number(unnamed)));
         }
         let advice = "they are no logs and are left out everywhere; the archive wants its bucket for itself";
         Check::warn(name, self.others.said(), advice).with(details)
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(checks[2].finding, "6 objects, 30 B");
         assert_eq!(checks[2].details.len(), EXAMPLES + 1);
         assert!(checks[2].details[2].starts_with("x\\x1b[0m: "), "{:?}", checks[2].details);
-        assert_eq!(checks[2].details[5], "and 1 more");
+        assert_eq!(checks[2].details[5], "and 1 more: `logarchivefs doctor BUCKET --left-out` names all");
         assert_eq!(checks[3].finding, "1 object, 5 B");
     }
 

@@ -3,6 +3,7 @@
 
 mod archive;
 mod check;
+mod leftout;
 mod local;
 mod policy;
 mod report;
@@ -27,6 +28,9 @@ pub fn run(mut args: DoctorArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
     if args.print_iam_policy || args.print_bucket_policy {
         print(&policies(&args, place)?)?;
         return Ok(exit::OK);
+    }
+    if let (true, Some(bucket)) = (args.left_out, &args.bucket) {
+        return leftout::run(bucket, &args.store, args.format);
     }
     // Keys may be asked for on the terminal; so first, and not beside anything else.
     let (findings, keyring) = keys(std::mem::take(&mut args.keys), env_keys)?;

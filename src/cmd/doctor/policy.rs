@@ -25,6 +25,8 @@ pub enum On {
 pub enum By {
     /// Every command that reads.
     Readers,
+    /// For what it notes beside its verdicts.
+    Verify,
     Doctor,
 }
 
@@ -38,10 +40,12 @@ pub const GET_VERSION: Permission =
     permission("s3:GetObjectVersion", "iam-get-object-version", On::Objects, By::Readers);
 pub const LOCATION: Permission = permission("s3:GetBucketLocation", "iam-get-bucket-location", On::Bucket, By::Doctor);
 pub const VERSIONING: Permission =
-    permission("s3:GetBucketVersioning", "iam-get-bucket-versioning", On::Bucket, By::Doctor);
+    permission("s3:GetBucketVersioning", "iam-get-bucket-versioning", On::Bucket, By::Verify);
+pub const LIST_VERSIONS: Permission =
+    permission("s3:ListBucketVersions", "iam-list-bucket-versions", On::Bucket, By::Verify);
 pub const POLICY: Permission = permission("s3:GetBucketPolicy", "iam-get-bucket-policy", On::Bucket, By::Doctor);
 
-pub const ALL: [&Permission; 6] = [&LIST, &GET, &GET_VERSION, &LOCATION, &VERSIONING, &POLICY];
+pub const ALL: [&Permission; 7] = [&LIST, &GET, &GET_VERSION, &LIST_VERSIONS, &LOCATION, &VERSIONING, &POLICY];
 
 /// For policies of no particular bucket.
 pub const PLACEHOLDER: &str = "YOUR_BUCKET_NAME";
@@ -73,6 +77,7 @@ pub fn iam(bucket: &str, prefix: &str, region: Option<&str>) -> Result<String> {
     let statement = vec![
         statement("ListLogArchive", On::Bucket, By::Readers, arn.clone()),
         statement("ReadLogArchive", On::Objects, By::Readers, format!("{arn}/{prefix}{slash}*")),
+        statement("VerifyLooksAtVersions", On::Bucket, By::Verify, arn.clone()),
         statement("DoctorLooksAtBucket", On::Bucket, By::Doctor, arn),
     ];
     serde_json::to_string_pretty(&Policy { version: "2012-10-17", statement })

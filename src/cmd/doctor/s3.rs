@@ -67,8 +67,13 @@ pub async fn checks(options: S3Options) -> (Vec<Check>, Option<S3Options>) {
         Err(_) => Check::ok("bucket", format!("{bucket} answers, but does not show its objects")),
         Ok(_) => Check::ok("bucket", format!("{bucket} answers")),
     };
-    let (versioning, bucket_policy, location, (got, got_version)) =
-        tokio::join!(probe.versioning(), probe.policy(), probe.location(), objects(&probe, listed.as_deref()));
+    let (versions, versioning, bucket_policy, location, (got, got_version)) = tokio::join!(
+        probe.versions(),
+        probe.versioning(),
+        probe.policy(),
+        probe.location(),
+        objects(&probe, listed.as_deref())
+    );
     let mut checks = vec![credentials, who, answers, region, clock];
     let delivery = [self::versioning(&versioning, &bucket), self::bucket_policy(&bucket_policy, &bucket)];
     // Nothing is delivered to other servers; a copy on one is read just as well without.
@@ -76,6 +81,7 @@ pub async fn checks(options: S3Options) -> (Vec<Check>, Option<S3Options>) {
     checks.push(permission(&policy::LIST, listed.as_ref().map(drop)));
     checks.push(got);
     checks.push(got_version);
+    checks.push(permission(&policy::LIST_VERSIONS, versions.as_ref().map(drop)));
     checks.push(permission(&policy::LOCATION, location.as_ref().map(drop)));
     checks.push(permission(&policy::VERSIONING, versioning.as_ref().map(drop)));
     checks.push(permission(&policy::POLICY, bucket_policy.as_ref().map(drop)));
@@ -83,12 +89,13 @@ pub async fn checks(options: S3Options) -> (Vec<Check>, Option<S3Options>) {
 }
 
 /// The checks that need a bucket which answers.
-const DEPENDENT: [&str; 8] = [
+const DEPENDENT: [&str; 9] = [
     "versioning",
     "bucket-policy",
     policy::LIST.check,
     policy::GET.check,
     policy::GET_VERSION.check,
+    policy::LIST_VERSIONS.check,
     policy::LOCATION.check,
     policy::VERSIONING.check,
     policy::POLICY.check,
@@ -239,20 +246,23 @@ async fn objects(probe: &Probe, listed: Result<&[Entry], &Refusal>) -> (Check, C
     (get, version)
 }
 
-/// Without an action that every reader needs nothing works; without one of doctor's own, a finding is missing.
+/// Without an action that every reader needs nothing works; without one of the others, a finding is missing.
 fn permission(permission: &Permission, tried: Result<(), &Refusal>) -> Check {
     let Permission { action, check, by, .. } = *permission;
     let Err(Refusal { why, error }) = tried else { return Check::ok(check, format!("{action} is allowed")) };
     let advice = format!("allow {action}, as `logarchivefs doctor --print-iam-policy` has it");
     match (why, by) {
         (Why::NotAllowed, By::Readers) => Check::fail(check, error.to_string(), advice),
+        (Why::NotAllowed, By::Verify) => {
+            Check::warn(check, error.to_string(), advice + "; only what verify notes beside its verdicts needs it")
+        }
         (Why::NotAllowed, By::Doctor) => Check::warn(check, error.to_string(), advice + "; only doctor needs it"),
         // The object is gone since it was listed, or the server does not know the request.
         (_, _) if matches!(error.kind(), Kind::NotFound | Kind::Stale | Kind::Config) => {
             Check::skipped(check, format!("could not be tried: {error}"))
         }
         (_, By::Readers) => Check::error(check, error),
-        (_, By::Doctor) => Check::error(check, error).softened(),
+        (_, By::Verify | By::Doctor) => Check::error(check, error).softened(),
     }
 }
 
@@ -307,6 +317,7 @@ mod tests {
         let not_allowed = |p| check(p, Why::NotAllowed, Kind::AccessDenied);
         assert_eq!(not_allowed(&policy::GET), (Status::Fail, exit::CONFIG));
         assert_eq!(not_allowed(&policy::POLICY), (Status::Warn, exit::OK));
+        assert_eq!(not_allowed(&policy::LIST_VERSIONS), (Status::Warn, exit::OK));
         assert_eq!(check(&policy::GET, Why::Other, Kind::Timeout), (Status::Fail, exit::STORAGE));
         assert_eq!(check(&policy::POLICY, Why::Other, Kind::Storage), (Status::Warn, exit::OK));
         assert_eq!(check(&policy::POLICY, Why::Other, Kind::Config), (Status::Skipped, exit::OK));

@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::manifest::{End, Head, VERSION};
+use super::manifest::{DELETED, Deleted, End, Head, VERSION};
 use super::report::Report;
 use crate::err;
 use crate::error::{Error, Kind, Result, escape};
@@ -74,6 +74,9 @@ impl Against {
                 if head.manifest != VERSION {
                     return Err(wrong(&format!("version {} of the format is not known here", head.manifest)));
                 }
+            } else if line.starts_with(DELETED) && self.lines.is_empty() {
+                // What was hidden then is no object to look for.
+                serde_json::from_slice::<Deleted>(&line).map_err(|e| wrong(&no_line(&e)))?;
             } else if let Ok(end) = serde_json::from_slice::<End>(&line) {
                 if end.objects != self.lines.len() as u64 {
                     let (said, there) = (end.objects, self.lines.len());
@@ -146,12 +149,15 @@ impl Against {
 }
 
 fn parse(line: &[u8]) -> Result<Report, String> {
-    let report: Report = serde_json::from_slice(line)
-        .map_err(|e| format!("no line of a manifest: {}", escape(e.to_string().as_bytes())))?;
+    let report: Report = serde_json::from_slice(line).map_err(|e| no_line(&e))?;
     if report.key.is_empty() || report.verdict.is_empty() {
         return Err("no line of a manifest: key or verdict is missing".into());
     }
     Ok(report)
+}
+
+fn no_line(e: &serde_json::Error) -> String {
+    format!("no line of a manifest: {}", escape(e.to_string().as_bytes()))
 }
 
 fn change(old: &Report, new: &Report) -> Change {

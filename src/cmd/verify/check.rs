@@ -17,6 +17,9 @@ use crate::key::{Span, Time};
 use crate::object::head::Head;
 use crate::object::{Held, Stored, Swept};
 
+/// Seconds that a host's clock may be ahead of S3's. S3 itself refuses requests that are off by more.
+const MOST_SKEW: i64 = 15 * 60;
+
 pub struct Checked {
     pub report: Report,
     /// Times of the first and the last record.
@@ -58,7 +61,7 @@ pub async fn check(archive: &Archive, selected: &Selected, sums: bool, progress:
 
 /// The tag has held: what the text is like. Returns the times of its first and last record.
 fn proven(report: &mut Report, swept: &Swept, lines: &mut Lines, selected: &Selected) -> [Option<Time>; 2] {
-    let Head { total, gzip_len, authenticated, .. } = *swept.head;
+    let Head { gzip_len, authenticated, .. } = *swept.head;
     report.sha256_text = lines.finish().map(hex);
     (report.gzip_size, report.text_size) = (Some(gzip_len), Some(swept.size));
     report.lines = Some(lines.count);
@@ -67,9 +70,6 @@ fn proven(report: &mut Report, swept: &Swept, lines: &mut Lines, selected: &Sele
     if !authenticated {
         report.verdict = report::UNAUTHENTICATED.into();
         report.reason = Some("AES-CBC: nothing tells whether it was changed".into());
-    }
-    if total != report.size {
-        report.find(Finding::SizeMismatch, &format!("{total} bytes, listed with {}", report.size));
     }
     if let Some(garbage) = swept.garbage {
         report.find(Finding::GarbageBehindGzip, &format!("{garbage} bytes behind the gzip stream are no gzip"));
@@ -80,6 +80,9 @@ fn proven(report: &mut Report, swept: &Swept, lines: &mut Lines, selected: &Sele
     }
     if let Some(reason) = outside(&selected.log.span, first, last) {
         report.find(Finding::TimeOutsideName, &reason);
+    }
+    if let Some(reason) = after_upload(&selected.log.span, selected.item.modified(), first.max(last)) {
+        report.find(Finding::TimeAfterUpload, &reason);
     }
     if lines.unfinished {
         report.notes.push(Note::UnfinishedLine);
@@ -104,6 +107,22 @@ fn outside(span: &Span, first: Option<Time>, last: Option<Time>) -> Option<Strin
             () => return None,
         };
         Some(format!("the {which} record is of {time}, {side}"))
+    })
+}
+
+/// What was uploaded cannot hold what was logged later; clocks may differ by [`MOST_SKEW`]. A copy may not know when it was
+/// uploaded, and a v3 name does not tell.
+fn after_upload(span: &Span, modified: Time, latest: Option<Time>) -> Option<String> {
+    let latest = latest?;
+    let in_name = if let Span::Uploaded(at) = span { *at } else { None };
+    let uploads =
+        [("Last-Modified", Some(modified).filter(|m| *m != Time::EPOCH)), ("the upload in its name", in_name)];
+    uploads.into_iter().find_map(|(which, upload)| {
+        let upload = upload?;
+        let (secs, nanos) = upload.unix();
+        let most = Time::from_unix(secs + MOST_SKEW, nanos)?;
+        (latest > most)
+            .then(|| format!("a record is of {latest}, more than {} min after {which}, {upload}", MOST_SKEW / 60))
     })
 }
 
@@ -200,5 +219,21 @@ mod tests {
         let open = Span::Range { start: None, end: at("2022-08-24T21:12:47") };
         assert_eq!(outside(&open, at("2001-01-01T00:00:00"), at("2001-01-01T00:00:00")), None);
         assert_eq!(outside(&Span::Uploaded(at("2022-08-24T21:12:47")), at("2030-01-01T00:00:00"), None), None);
+    }
+
+    #[test]
+    fn no_record_is_later_than_its_upload() {
+        let at = |text: &str| Time::parse(text);
+        let (v3, v2) = (Span::Range { start: None, end: None }, Span::Uploaded(at("2022-08-24T22:00:00")));
+        let late = |span, modified: &str, latest| after_upload(span, at(modified).unwrap(), at(latest));
+        assert_eq!(late(&v3, "2022-08-24T21:00:00", "2022-08-24T21:15:00"), None, "clocks differ");
+        let reason = late(&v3, "2022-08-24T21:00:00", "2022-08-24T21:15:00.1").unwrap();
+        assert!(reason.contains("more than 15 min after Last-Modified, 2022-08-24T21:00:00Z"), "{reason}");
+        assert_eq!(late(&v3, "1970-01-01T00:00:00", "2022-08-24T21:15:00"), None, "unknown");
+        // A copy has a new Last-Modified; the name of an older log tells the first upload.
+        let reason = late(&v2, "2023-01-01T00:00:00", "2022-08-24T22:15:01").unwrap();
+        assert!(reason.contains("the upload in its name, 2022-08-24T22:00:00Z"), "{reason}");
+        assert_eq!(late(&v2, "2022-08-24T22:00:00", "2022-08-24T22:10:00"), None);
+        assert_eq!(after_upload(&v2, Time::EPOCH, None), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The manifest: a head, a line of JSON for each object in the order of the tree, an end with their number.
+//! The manifest: a head, what is deleted, a line of JSON for each object in the order of the tree, an end with their number.
 //!
 //! Invariant: but for the head's `made` a manifest depends on the archive and the flags only, not on what was done first;
 //! one that was cut has no end.
@@ -25,6 +25,20 @@ pub struct Head {
     pub made: String,
 }
 
+/// A log that a delete marker hides: a line between the head and the objects.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
+    /// The object's key. Its name is what tells this line from an object's.
+    pub deleted: String,
+    pub path: String,
+    pub deleted_at: String,
+    /// The newest of its versions that has content.
+    pub version_id: Option<String>,
+}
+
+/// How the line of a [`Deleted`] begins.
+pub const DELETED: &[u8] = b"{\"deleted\":";
+
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
     pub end: bool,
@@ -45,6 +59,10 @@ impl Manifest {
         Ok(Manifest { file, objects: 0 })
     }
 
+    pub fn deleted(&mut self, deleted: &Deleted) -> Result<()> {
+        self.file.json(deleted)
+    }
+
     pub fn object(&mut self, report: &Report) -> Result<()> {
         self.objects += 1;
         self.file.json(report)
@@ -62,4 +80,32 @@ pub fn sum_line(sum: &str, path: &str) -> String {
         return format!("\\{sum}  {}\n", path.replace('\\', "\\\\"));
     }
     format!("{sum}  {path}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// The tool itself is the judge.
+    #[test]
+    fn a_line_of_sums_is_what_sha256sum_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["plain", r"back\slash", r"\\two\n", " *blank"] {
+            std::fs::write(dir.path().join(name), name).unwrap();
+            let written = Command::new("sha256sum").args(["--", name]).current_dir(dir.path()).output().unwrap().stdout;
+            let written = String::from_utf8(written).unwrap();
+            let sum = written.trim_start_matches('\\').split(' ').next().unwrap();
+            assert_eq!(sum_line(sum, name), written);
+        }
+        assert_eq!(sum_line("00", r"a\b/c"), "\\00  a\\\\b/c\n");
+    }
+
+    #[test]
+    fn the_line_of_a_deletion_is_told_by_its_beginning() {
+        let deleted = Deleted { deleted: "k".into(), path: "p".into(), deleted_at: "t".into(), version_id: None };
+        assert!(serde_json::to_vec(&deleted).unwrap().starts_with(DELETED));
+        assert!(!serde_json::to_vec(&Report::default()).unwrap().starts_with(DELETED));
+    }
 }

@@ -1,13 +1,15 @@
 //! `verify`: reads everything selected end to end and says what is not sound, missing or changed.
 //!
 //! ```text
+//! catalog::histories ─► what was replaced or deleted, first
 //! catalog::walk ─► check, many at once ─► in the order of the walk ─┬─► stdout     what is wrong; a summary
 //!                                                                  ├─► --manifest, --sha256sums
 //!                                                                  └─► --against  missing, changed, new
 //! ```
 //!
 //! Invariant: what is written depends neither on the number of cores nor on what arrives first; memory does not grow with
-//! the number of objects, but for 17 bytes each to recognise data keys, and as many with `--against`.
+//! the number of objects, but for 17 bytes each to recognise data keys, as many with `--against`, and as many for each
+//! that has several versions.
 
 mod against;
 mod audit;
@@ -18,6 +20,7 @@ mod newfile;
 mod report;
 mod scope;
 mod summary;
+mod versions;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -44,9 +47,10 @@ use against::{Against, Change, shown};
 use check::{Checked, check};
 use manifest::{Manifest, sum_line};
 use newfile::NewFile;
-use report::{Finding, Report};
+use report::{Finding, Note, Report};
 use scope::Scope;
 use summary::Summary;
+use versions::Replaced;
 
 /// Objects that may be done or under way while an earlier one is not.
 const WINDOW: usize = 512;
@@ -89,6 +93,7 @@ pub fn run(args: VerifyArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
                 against,
                 summary,
                 data_keys: DataKeys::default(),
+                replaced: Replaced::default(),
                 out: Out::new(),
                 format: args.format,
                 progress: progress.clone(),
@@ -125,6 +130,7 @@ struct Run {
     against: Option<Against>,
     summary: Summary,
     data_keys: DataKeys,
+    replaced: Replaced,
     out: Out,
     format: ReportFormat,
     progress: Progress,
@@ -134,16 +140,24 @@ impl Run {
     async fn through(mut self) -> Result<u8> {
         let start = Instant::now();
         let archive = Arc::clone(&self.archive);
+        if self.look_back().await? == Reader::Gone && self.is_for_reader_only() {
+            return Ok(self.summary.exit_code());
+        }
         let paths = std::mem::take(&mut self.scope.paths);
         let mut all = self.checked(&archive, &paths);
         while let Some(mut checked) = all.try_next().await? {
-            if self.object(&mut checked)? == Reader::Gone && self.manifest.is_none() && self.sums.is_none() {
+            if self.object(&mut checked)? == Reader::Gone && self.is_for_reader_only() {
                 return Ok(self.summary.exit_code());
             }
         }
         drop(all);
         self.scope.paths = paths;
         self.end(start)
+    }
+
+    /// Nothing is left to do once nobody reads what is told.
+    fn is_for_reader_only(&self) -> bool {
+        self.manifest.is_none() && self.sums.is_none()
     }
 
     /// All that is selected, in order, each read to its end.
@@ -185,6 +199,9 @@ impl Run {
                 Finding::DuplicateDataKey,
                 "another object of this run has the same data key: one log, two names",
             );
+        }
+        if self.replaced.holds(&report.key) {
+            report.notes.push(Note::SeveralVersions);
         }
         let change = match &mut self.against {
             Some(against) => against.compare(report)?,

@@ -49,8 +49,8 @@ pub enum Finding {
     GarbageBehindGzip,
     /// Another object of this run has the same data key: one log under two names.
     DuplicateDataKey,
-    /// The listing said another size.
-    SizeMismatch,
+    /// A record is later than the upload of what holds it.
+    TimeAfterUpload,
 }
 
 /// Worth knowing, and no fault.
@@ -63,6 +63,8 @@ pub enum Note {
     SelectedByUpload,
     /// It did not come by replication, as Aptible delivers: somebody with access to the bucket has put it there.
     NotAReplica,
+    /// The bucket has more versions of it, or delete markers: it was replaced, or deleted and put back.
+    SeveralVersions,
 }
 
 impl Finding {
@@ -72,7 +74,7 @@ impl Finding {
             Finding::TimeOutsideName => "time-outside-name",
             Finding::GarbageBehindGzip => "garbage-behind-gzip",
             Finding::DuplicateDataKey => "duplicate-data-key",
-            Finding::SizeMismatch => "size-mismatch",
+            Finding::TimeAfterUpload => "time-after-upload",
         }
     }
 }
@@ -109,8 +111,23 @@ mod tests {
     #[test]
     fn findings_have_one_name() {
         use Finding::*;
-        for finding in [InvalidRecords, TimeOutsideName, GarbageBehindGzip, DuplicateDataKey, SizeMismatch] {
+        for finding in [InvalidRecords, TimeOutsideName, GarbageBehindGzip, DuplicateDataKey, TimeAfterUpload] {
             assert_eq!(serde_json::to_value(finding).unwrap(), finding.name());
+        }
+    }
+
+    #[test]
+    fn the_document_has_each_finding_and_note() {
+        let document = include_str!("../../../docs/COMMANDS.md");
+        let section = document.split_once("### Verdicts").unwrap().1.split_once("\n### ").unwrap().0;
+        use {Finding::*, Note::*};
+        let findings = [InvalidRecords, TimeOutsideName, GarbageBehindGzip, DuplicateDataKey, TimeAfterUpload];
+        let rows: Vec<&str> = section.split_once("| finding |").unwrap().1.lines().skip(2).collect();
+        let rows = rows.iter().map_while(|line| line.strip_prefix("| `")?.split('`').next());
+        assert_eq!(rows.collect::<Vec<_>>(), findings.map(Finding::name));
+        for note in [UnfinishedLine, SelectedByUpload, NotAReplica, SeveralVersions] {
+            let name = serde_json::to_value(note).unwrap();
+            assert!(section.contains(&format!("`{}`", name.as_str().unwrap())), "{name}");
         }
     }
 

@@ -16,17 +16,21 @@ impl Scope {
         // What is no log any more is not passed over: that is for a person to look at.
         let Ok(log) = LogKey::parse(old.key.as_bytes()) else { return true };
         let modified = Time::parse_rfc3339(&old.last_modified).unwrap_or(Time::EPOCH);
-        self.selection.matches(&old.key, &log, modified)
-            && (self.paths.is_empty() || self.paths.iter().any(|path| below(path, old, &log)))
+        self.selection.matches(&old.key, &log, modified) && self.covers_path(&old.path, &log)
+    }
+
+    /// Whether a log with this path in the mount is among those that were named.
+    pub fn covers_path(&self, there: &str, log: &LogKey) -> bool {
+        self.paths.is_empty() || self.paths.iter().any(|path| below(path, there, log))
     }
 }
 
 /// Whether a mount would show the object at or below `path`.
-fn below(path: &str, old: &Report, log: &LogKey) -> bool {
+fn below(path: &str, there: &str, log: &LogKey) -> bool {
     const CONTAINER: usize = 2;
     const DAY: usize = 3;
     let asked = path.split('/').filter(|part| !matches!(*part, "" | "."));
-    let mut there = old.path.split('/');
+    let mut there = there.split('/');
     asked.enumerate().all(|(level, asked)| {
         let Some(there) = there.next() else { return false };
         asked == there

@@ -30,6 +30,14 @@ pub struct Summary {
     pub unfinished: u64,
     /// Objects that did not come by replication.
     pub not_replicas: u64,
+    /// `enabled`, `suspended` or `never`; none if it was not to be seen, or makes no sense here.
+    pub versioning: Option<&'static str>,
+    /// Objects of which the bucket has more versions, or delete markers.
+    pub several_versions: u64,
+    /// Logs that a delete marker hides. They are no objects of this run.
+    pub deleted: u64,
+    /// Why there may be more of these two.
+    pub versions_unseen: Option<String>,
     /// Bytes of the objects that were read to their end.
     pub ciphertext_bytes: u64,
     pub gzip_bytes: u64,
@@ -74,6 +82,7 @@ impl Summary {
         }
         self.unfinished += u64::from(report.notes.contains(&Note::UnfinishedLine));
         self.not_replicas += u64::from(report.notes.contains(&Note::NotAReplica));
+        self.several_versions += u64::from(report.notes.contains(&Note::SeveralVersions));
         if let (Some(gzip), Some(text)) = (report.gzip_size, report.text_size) {
             self.ciphertext_bytes += report.size;
             self.gzip_bytes += gzip;
@@ -135,6 +144,18 @@ impl Summary {
         }
         if self.not_replicas > 0 {
             row("no replica", format!("{} (Aptible delivers by replication)", self.not_replicas));
+        }
+        if self.several_versions > 0 {
+            row("several versions", format!("{} (replaced, or deleted and put back)", self.several_versions));
+        }
+        if self.deleted > 0 {
+            row("deleted", format!("{} (behind delete markers: --format json names them)", self.deleted));
+        }
+        if let Some(why) = &self.versions_unseen {
+            row("versions", format!("not all seen: {why}"));
+        }
+        if let Some(off @ ("suspended" | "never")) = self.versioning {
+            row("versioning", format!("{off}: what is replaced or deleted is gone"));
         }
         if let Some(against) = &self.against {
             row("missing", against.missing.to_string());

@@ -14,6 +14,7 @@ mod error;
 mod limit;
 mod listing;
 mod probe;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,7 +30,10 @@ use aws_smithy_types::DateTime;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
-use super::{ByteRange, GetRequest, ListRequest, Object, Page, Part, Store, Timestamp, bare_etag, range};
+use super::{
+    ByteRange, GetRequest, ListRequest, Object, Page, Part, Store, Timestamp, Versioning, VersionsPage,
+    VersionsRequest, bare_etag, range,
+};
 use crate::err;
 use crate::error::{Kind, Result};
 use error::{Again, Failure, Op};
@@ -281,6 +285,15 @@ impl Store for S3Store {
 
     async fn check(&self) -> Result<()> {
         self.list(&ListRequest { max_keys: Some(1), ..ListRequest::below(&self.options.check_below) }).await.map(drop)
+    }
+
+    async fn versions(&self, req: &VersionsRequest) -> Result<Option<VersionsPage>> {
+        let page = self.within_deadline(self.ask_versions(req)).await;
+        page.map(Some).map_err(|e| e.about(&format!("{}{}", self.describe(), req.prefix)))
+    }
+
+    async fn versioning(&self) -> Result<Option<Versioning>> {
+        self.within_deadline(self.ask_versioning()).await.map(Some).map_err(|e| e.about(&self.describe()))
     }
 
     async fn fetch(&self, req: &GetRequest, part: &mut Part) -> Result<()> {

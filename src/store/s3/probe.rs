@@ -147,6 +147,13 @@ impl Probe {
         listing.page().map(|p| p.objects).map_err(|error| Refusal { why: Why::Other, error })
     }
 
+    /// Whether versions may be listed.
+    pub async fn versions(&self) -> Result<(), Refusal> {
+        let call = self.client.list_object_versions().bucket(&self.options.bucket).encoding_type(EncodingType::Url);
+        let prefix = Some(self.options.prefix.clone()).filter(|p| !p.is_empty());
+        self.ask("s3:ListBucketVersions", call.set_prefix(prefix).max_keys(1).send()).await.map(drop)
+    }
+
     /// Reads the first byte of an object, which must have one, and says which version it was.
     pub async fn get(&self, key: &str, version: Option<&str>) -> Result<Option<String>, Refusal> {
         let action = if version.is_some() { "s3:GetObjectVersion" } else { "s3:GetObject" };

@@ -35,6 +35,14 @@ fn etag(version: &Version) -> Option<ETag> {
 }
 
 impl Memory {
+    /// Names in a page at most.
+    fn page(&self) -> usize {
+        match *self.0.page.lock().unwrap() {
+            0 => 1000,
+            page => page,
+        }
+    }
+
     fn find(&self, key: &str, id: Option<&str>, if_match: Option<&ETagCondition>) -> S3Result<Version> {
         let objects = self.0.objects.lock().unwrap();
         let versions = objects.get(key);
@@ -100,10 +108,7 @@ impl S3 for Memory {
         same_bucket(&input.bucket)?;
         let encoding = input.encoding_type.as_ref();
         let prefix = input.prefix.clone().unwrap_or_default();
-        let page = match *self.0.page.lock().unwrap() {
-            0 => 1000,
-            page => page as i32,
-        };
+        let page = self.page() as i32;
         let max = input.max_keys.unwrap_or(page).clamp(0, page);
         // A token is its page's last name, in hex; one that was a common prefix ends in a slash.
         let after = match &input.continuation_token {
@@ -168,10 +173,46 @@ impl S3 for Memory {
         let input = req.input;
         same_bucket(&input.bucket)?;
         let prefix = input.prefix.clone().unwrap_or_default();
-        let (mut versions, mut markers) = (Vec::new(), Vec::new());
-        for (key, all) in self.0.objects.lock().unwrap().iter().filter(|(key, _)| key.starts_with(&prefix)) {
-            for (n, version) in all.iter().enumerate().rev() {
-                let key = Some(url(input.encoding_type.as_ref(), key));
+        let encoding = input.encoding_type.as_ref();
+        let max = input.max_keys.unwrap_or(1000).clamp(0, self.page() as i32) as usize;
+        let (mut versions, mut markers, mut prefixes) = (Vec::new(), Vec::new(), Vec::<CommonPrefix>::new());
+        // Where the page ended; the next one begins behind it.
+        let (mut last, mut truncated) = (None, false);
+        let after = input.key_marker.clone().filter(|key| !key.is_empty());
+        let objects = self.0.objects.lock().unwrap();
+        'page: for (key, all) in objects.iter().filter(|(key, _)| key.starts_with(&prefix)) {
+            let common = input.delimiter.as_ref().and_then(|d| {
+                key[prefix.len()..].find(d.as_str()).map(|at| key[..prefix.len() + at + d.len()].to_owned())
+            });
+            let place = common.as_ref().unwrap_or(key);
+            if after.as_ref().is_some_and(|after| place < after) {
+                continue;
+            }
+            let mut rest = all.iter().enumerate().rev().peekable();
+            if after.as_ref() == Some(place) {
+                let Some(id) = &input.version_id_marker else { continue };
+                while rest.next().is_some_and(|(_, version)| version.id != *id) {}
+            }
+            if let Some(common) = common {
+                let shown = url(encoding, &common);
+                if prefixes.last().is_some_and(|p| p.prefix.as_ref() == Some(&shown)) {
+                    continue;
+                }
+                if versions.len() + markers.len() + prefixes.len() == max {
+                    truncated = true;
+                    break;
+                }
+                prefixes.push(CommonPrefix { prefix: Some(shown) });
+                last = Some((common, None));
+                continue;
+            }
+            for (n, version) in rest {
+                if versions.len() + markers.len() + prefixes.len() == max {
+                    truncated = true;
+                    break 'page;
+                }
+                last = Some((key.clone(), Some(version.id.clone())));
+                let key = Some(url(encoding, key));
                 let is_latest = Some(n + 1 == all.len());
                 let version_id = Some(version.id.clone());
                 let last_modified = Some(version.modified.into());
@@ -191,10 +232,13 @@ impl S3 for Memory {
         }
         Ok(S3Response::new(ListObjectVersionsOutput {
             name: Some(input.bucket),
-            prefix: Some(prefix),
-            is_truncated: Some(false),
+            prefix: Some(url(encoding, &prefix)),
+            is_truncated: Some(truncated),
+            next_key_marker: last.as_ref().filter(|_| truncated).map(|(key, _)| url(encoding, key)),
+            next_version_id_marker: last.filter(|_| truncated).and_then(|(_, id)| id),
             versions: Some(versions),
             delete_markers: Some(markers),
+            common_prefixes: Some(prefixes),
             encoding_type: input.encoding_type,
             ..Default::default()
         }))
