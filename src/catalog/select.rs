@@ -146,6 +146,11 @@ impl Selection {
         self.containers.is_empty() || self.containers.iter().any(|prefix| container.starts_with(prefix.as_str()))
     }
 
+    /// Whether `--string-matches` was given.
+    pub fn has_patterns(&self) -> bool {
+        !self.patterns.is_empty()
+    }
+
     fn service(&self, service: Option<u64>) -> bool {
         self.services.is_empty() || service.is_some_and(|id| self.services.contains(&id))
     }
