@@ -111,6 +111,24 @@ mod tests {
         }
     }
 
+    /// Less room in the midst of a line: what is kept goes out as it is, and nothing is lost.
+    #[test]
+    fn parts_are_shorter_where_there_is_less_room() {
+        let text = [vec![b'x'; 3 * SHORTEST], b"\n".to_vec(), vec![b'y'; SHORTEST - 1], b"\n".to_vec()].concat();
+        let mut lines = Lines::new(true);
+        let mut out = Vec::new();
+        for (n, piece) in text.chunks(2 * SHORTEST - 7).chain([&b""[..]]).enumerate() {
+            lines.set_longest(if n == 0 { usize::MAX } else { 0 });
+            lines.add(Bytes::copy_from_slice(piece));
+            while let Some(Line { text, starts }) = lines.next() {
+                out.push((text.to_vec(), starts));
+            }
+        }
+        assert_eq!(out.iter().flat_map(|(text, _)| text.clone()).collect::<Vec<_>>(), text);
+        let lens: Vec<_> = out.iter().map(|(text, starts)| (text.len(), *starts)).collect();
+        assert_eq!(lens, [(2 * SHORTEST - 7, true), (SHORTEST, false), (8, false), (SHORTEST, true)]);
+    }
+
     #[test]
     fn the_rest_of_a_line_does_not_start() {
         let mut lines = Lines::new(false);

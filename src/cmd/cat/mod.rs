@@ -106,7 +106,7 @@ impl Cat {
     fn new(view: View, args: &CatArgs, archive: &Archive) -> Cat {
         let proven_first = args.read.verify == VerifyArg::Full;
         let (page, tally, notes) = Default::default();
-        let room = Room::new(Arc::clone(archive.objects.shared()), archive.objects.memory());
+        let room = Room::new(Arc::clone(&archive.objects.shared().cache), archive.objects.memory());
         Cat { view, proven_first, page, out: Out::new(), tally, notes, room }
     }
 

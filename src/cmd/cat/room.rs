@@ -5,13 +5,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::object::Shared;
+use crate::object::cache::Cache;
 
 /// Reserved at a time: a reservation takes a lock.
 const STEP: usize = 1 << 20;
 
 pub struct Room {
-    shared: Arc<Shared>,
+    cache: Arc<Cache>,
     most: usize,
     held: AtomicUsize,
     /// Of the budget, in whole steps.
@@ -20,9 +20,9 @@ pub struct Room {
 
 impl Room {
     /// `memory`: the budget.
-    pub fn new(shared: Arc<Shared>, memory: usize) -> Arc<Room> {
+    pub fn new(cache: Arc<Cache>, memory: usize) -> Arc<Room> {
         let (held, reserved) = Default::default();
-        Arc::new(Room { shared, most: memory / 4, held, reserved })
+        Arc::new(Room { cache, most: memory / 4, held, reserved })
     }
 
     /// What a reader may hold that holds `own` now.
@@ -36,9 +36,9 @@ impl Room {
         self.held.store(held, Ordering::Relaxed);
         let (was, is) = (self.reserved.load(Ordering::Relaxed), held.div_ceil(STEP) * STEP);
         if is > was {
-            self.shared.cache.reserve(is - was);
+            self.cache.reserve(is - was);
         } else if is + STEP < was {
-            self.shared.cache.release(was - is);
+            self.cache.release(was - is);
         } else {
             return;
         }
@@ -48,6 +48,33 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.shared.cache.release(*self.reserved.get_mut());
+        self.cache.release(*self.reserved.get_mut());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    #[test]
+    fn what_one_holds_the_others_do_not_have_and_the_budget_knows() {
+        let cache = Cache::new(64 * MIB);
+        let room = Room::new(Arc::clone(&cache), 64 * MIB);
+        assert_eq!((room.left(0), cache.reserved()), (16 * MIB, 0));
+        room.change(0, 10 * MIB);
+        assert_eq!((room.left(0), room.left(10 * MIB)), (6 * MIB, 16 * MIB));
+        assert_eq!(cache.reserved(), 10 * MIB);
+        room.change(0, 9 * MIB);
+        assert_eq!((room.left(0), room.left(10 * MIB), cache.reserved()), (0, 7 * MIB, 19 * MIB));
+        room.change(10 * MIB, 10 * MIB + 1);
+        assert_eq!(cache.reserved(), 20 * MIB);
+        room.change(10 * MIB + 1, 10 * MIB);
+        assert_eq!(cache.reserved(), 20 * MIB, "not back and forth for each line");
+        room.change(10 * MIB, 0);
+        assert_eq!((room.left(0), cache.reserved()), (7 * MIB, 9 * MIB));
+        drop(room);
+        assert_eq!(cache.reserved(), 0);
     }
 }
