@@ -53,7 +53,7 @@ pub struct Selection {
     resources: Vec<(&'static str, Vec<u64>)>,
     pub(super) containers: Vec<String>,
     services: Vec<u64>,
-    patterns: Vec<Pattern>,
+    pub(super) patterns: Vec<Pattern>,
     /// Inclusive.
     from: Option<Time>,
     /// Inclusive.
@@ -61,7 +61,7 @@ pub struct Selection {
 }
 
 #[derive(Clone, Debug)]
-struct Pattern(Regex);
+pub(super) struct Pattern(Regex);
 
 impl PartialEq for Pattern {
     fn eq(&self, other: &Pattern) -> bool {
@@ -144,11 +144,6 @@ impl Selection {
     /// Whether logs of this container may match.
     pub fn container(&self, container: &str) -> bool {
         self.containers.is_empty() || self.containers.iter().any(|prefix| container.starts_with(prefix.as_str()))
-    }
-
-    /// Whether `--string-matches` was given.
-    pub fn has_patterns(&self) -> bool {
-        !self.patterns.is_empty()
     }
 
     fn service(&self, service: Option<u64>) -> bool {

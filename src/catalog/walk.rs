@@ -128,7 +128,7 @@ impl Catalog {
 
     fn not_there(&self, path: &str) -> Error {
         let shown = escape(path.as_bytes());
-        if self.0.lister.selection.has_patterns() {
+        if !self.0.lister.selection.patterns.is_empty() {
             // The reference CLI's option takes several, which are paths to us.
             return err!(
                 Kind::NoMatch,

@@ -77,6 +77,7 @@ impl Archive {
 
 #[test]
 fn a_terminal_is_shown_bytes_files_rate_and_time_left() {
+    let colour = Regex::new(r"\x1b\[[0-9;]*m").unwrap();
     for command in ["download", "verify"] {
         let archive = Archive::new();
         let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
@@ -97,7 +98,7 @@ fn a_terminal_is_shown_bytes_files_rate_and_time_left() {
         archive.gate.open();
         let (status, text) = seen.end();
         assert_eq!(status.code(), Some(5), "{text}");
-        assert!(!Regex::new(r"\x1b\[[0-9;]*m").unwrap().is_match(&text), "colours: {text:?}");
+        assert!(!colour.is_match(&text), "colours: {text:?}");
         let piped = piped.wait_with_output().unwrap();
         let said = String::from_utf8([piped.stdout, piped.stderr].concat()).unwrap();
         assert_eq!(piped.status.code(), Some(5), "{said}");
