@@ -144,21 +144,18 @@ pub fn policy(args: &ReadArgs) -> Policy {
             VerifyArg::Full => Verify::Full,
             VerifyArg::Stream => Verify::Stream,
         },
-        sizes: match args.sizes {
-            SizesArg::Hint => Sizes::Hint,
-            SizesArg::Exact => Sizes::Exact,
-        },
+        sizes: Sizes::Hint,
         allow_unauthenticated: args.allow_unauthenticated,
         allow_instruction_files: args.allow_instruction_files,
     }
 }
 
 /// How a mount reads, as it says of itself: nothing secret.
-pub fn in_force(read: &ReadArgs, listing_ttl: Duration) -> Map<String, Value> {
+pub fn in_force(read: &ReadArgs, sizes: SizesArg, listing_ttl: Duration) -> Map<String, Value> {
     let named = |value: Option<clap::builder::PossibleValue>| value.map(|v| v.get_name().to_owned());
     let options = json!({
         "verify": named(read.verify.to_possible_value()),
-        "sizes": named(read.sizes.to_possible_value()),
+        "sizes": named(sizes.to_possible_value()),
         "allow_unauthenticated": read.allow_unauthenticated,
         "allow_instruction_files": read.allow_instruction_files,
         "cache_dir": read.cache_dir.as_ref().map(|path| path.display().to_string()),
@@ -193,9 +190,15 @@ pub fn archive(
     selection: Selection,
     listing_ttl: Duration,
     read: &ReadArgs,
+    sizes: SizesArg,
 ) -> Result<(Catalog, Objects)> {
+    let sizes = match sizes {
+        SizesArg::Hint => Sizes::Hint,
+        SizesArg::Exact => Sizes::Exact,
+    };
+    let policy = Policy { sizes, ..policy(read) };
     let cache_dir = read.cache_dir.as_ref().map(|path| Folder::open(path, read.cache_size)).transpose()?;
-    let objects = Objects::with_cache_dir(Arc::clone(&store), keyring, policy(read), budget(read.memory), cache_dir);
+    let objects = Objects::with_cache_dir(Arc::clone(&store), keyring, policy, budget(read.memory), cache_dir);
     Ok((Catalog::new(store, selection, listing_ttl), objects))
 }
 

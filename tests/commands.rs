@@ -1,5 +1,7 @@
 //! The commands beside `mount`: what `find` chooses, and what is made from the definitions of the command line.
 
+mod common;
+
 #[path = "commands/choice.rs"]
 mod choice;
 #[path = "commands/listing.rs"]
@@ -8,5 +10,7 @@ mod listing;
 mod manual;
 #[path = "commands/process.rs"]
 mod process;
+#[path = "commands/progress.rs"]
+mod progress;
 #[path = "commands/reference.rs"]
 mod reference;

@@ -4,6 +4,10 @@ mod common;
 
 #[path = "download/forms.rs"]
 mod forms;
+#[path = "download/memory.rs"]
+mod memory;
+#[path = "download/reference.rs"]
+mod reference;
 #[path = "download/resume.rs"]
 mod resume;
 #[path = "download/run.rs"]

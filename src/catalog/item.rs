@@ -134,6 +134,11 @@ impl<'a> ItemRef<'a> {
         self.row.size
     }
 
+    /// Where it is among its resource's items, in the order of the folders.
+    pub(super) fn place(&self) -> u32 {
+        self.place as u32
+    }
+
     /// The order of the names, without making them where the times decide.
     pub(super) fn cmp_name(&self, other: &ItemRef<'_>) -> Ordering {
         let (a, b) = (self.row, other.row);

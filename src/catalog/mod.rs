@@ -42,7 +42,7 @@ pub use item::{Item, ItemRef};
 use list::{Hurry, Lister};
 use select::Selection;
 pub use tree::{Container, DayEntry, DayFolder, LeftOut, ResourceTree};
-pub use walk::Selected;
+pub use walk::{Batch, Selected};
 
 use crate::error::Result;
 use crate::store::Store;

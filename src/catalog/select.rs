@@ -53,7 +53,7 @@ pub struct Selection {
     resources: Vec<(&'static str, Vec<u64>)>,
     pub(super) containers: Vec<String>,
     services: Vec<u64>,
-    patterns: Vec<Pattern>,
+    pub(super) patterns: Vec<Pattern>,
     /// Inclusive.
     from: Option<Time>,
     /// Inclusive.
@@ -61,7 +61,7 @@ pub struct Selection {
 }
 
 #[derive(Clone, Debug)]
-struct Pattern(Regex);
+pub(super) struct Pattern(Regex);
 
 impl PartialEq for Pattern {
     fn eq(&self, other: &Pattern) -> bool {

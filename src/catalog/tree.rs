@@ -234,6 +234,11 @@ impl<'a> Container<'a> {
         self.tree.id(self.at)
     }
 
+    /// The places of its files, day by day.
+    pub fn files(&self) -> impl Iterator<Item = u32> + use<'a> {
+        self.days().iter().flat_map(|day| day.files.clone())
+    }
+
     /// Its days in order.
     pub fn days(&self) -> &'a [DayFolder] {
         let end = |at: usize| self.tree.containers.get(at).map_or(0, |c| c.1 as usize);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::values::{duration, mode};
-use super::{KeyArgs, ReadArgs, SelectArgs, StoreArgs};
+use super::{KeyArgs, ReadArgs, SelectArgs, SizesArg, StoreArgs};
 
 #[derive(Debug, Args)]
 pub struct MountArgs {
@@ -87,6 +87,10 @@ pub struct MountArgs {
     pub select: SelectArgs,
     #[command(flatten)]
     pub read: ReadArgs,
+
+    /// `hint`: stat before open shows the size in the gzip trailer; `exact`: it scans the file first (for tar)
+    #[arg(long, value_enum, default_value_t, help_heading = "Reading")]
+    pub sizes: SizesArg,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -103,10 +103,6 @@ pub struct ReadArgs {
     #[arg(long, value_enum, default_value_t)]
     pub verify: VerifyArg,
 
-    /// `hint`: stat before open shows the size in the gzip trailer; `exact`: it scans the file first (for tar)
-    #[arg(long, value_enum, default_value_t)]
-    pub sizes: SizesArg,
-
     /// Read AES-CBC objects too, which nothing authenticates
     #[arg(long)]
     pub allow_unauthenticated: bool,
@@ -134,7 +130,6 @@ impl Default for ReadArgs {
     fn default() -> Self {
         ReadArgs {
             verify: VerifyArg::Full,
-            sizes: SizesArg::Hint,
             allow_unauthenticated: false,
             allow_instruction_files: false,
             memory: None,

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use super::serve::{Service, runtime};
 use crate::catalog::select::Selection;
-use crate::cli::{DemoArgs, KeyArgs, ReadArgs};
+use crate::cli::{DemoArgs, KeyArgs, ReadArgs, SizesArg};
 use crate::config;
 use crate::daemon;
 use crate::demo::{self, Archive};
@@ -55,7 +55,8 @@ async fn serve(args: &DemoArgs, path: &Path, sealed: &Path, key_file: &Path, arc
     let keyring = config::keyring(KeyArgs { key_file: vec![key_file.to_owned()], ..KeyArgs::default() }, None)?;
     let store = Arc::new(Count::new(DirStore::open(sealed, "")?));
     let ttl = Duration::from_secs(300);
-    let (catalog, objects) = config::archive(store, keyring, Selection::default(), ttl, &ReadArgs::default())?;
+    let (read, sizes) = (ReadArgs::default(), SizesArg::Hint);
+    let (catalog, objects) = config::archive(store, keyring, Selection::default(), ttl, &read, sizes)?;
     let look =
         Look { uid: daemon::uid(), gid: daemon::gid(), file_mode: 0o400, dir_mode: 0o500, mounted: SystemTime::now() };
     let deadline = Duration::from_secs(60);
@@ -63,7 +64,7 @@ async fn serve(args: &DemoArgs, path: &Path, sealed: &Path, key_file: &Path, arc
     let about = About {
         source: options.source.clone(),
         mountpoint: path.display().to_string(),
-        options: config::in_force(&ReadArgs::default(), ttl),
+        options: config::in_force(&read, sizes, ttl),
         shown: false,
     };
     let service = Service::start(Fs::new(catalog, objects, look, about), path, &options).await?;

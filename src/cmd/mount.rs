@@ -18,7 +18,7 @@ use crate::keysource::EnvKeys;
 
 /// Returns the exit code.
 pub fn run(args: MountArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
-    let mut options = config::in_force(&args.read, args.listing_ttl);
+    let mut options = config::in_force(&args.read, args.sizes, args.listing_ttl);
     options.insert("request_deadline_seconds".into(), args.store.request_deadline.as_secs_f64().into());
     options.insert("allow_other".into(), args.allow_other.into());
     options.insert("selection".into(), serde_json::to_value(&args.select).unwrap_or_default());
@@ -57,7 +57,7 @@ pub fn run(args: MountArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
             // What takes two requests, one after the other, has the time that they have.
             deadline: 2 * args.store.request_deadline,
         };
-        let (catalog, objects) = config::archive(store, keyring, selection, args.listing_ttl, &args.read)?;
+        let (catalog, objects) = config::archive(store, keyring, selection, args.listing_ttl, &args.read, args.sizes)?;
         if args.read.allow_unauthenticated {
             log::warn!("--allow-unauthenticated: AES-CBC objects are read, and nothing authenticates their text");
         }

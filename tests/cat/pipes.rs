@@ -6,9 +6,9 @@ use std::process::{Command, Stdio};
 use logarchivefs::envelope::SealAs;
 
 use crate::common::archive::{self, Log};
-use crate::common::s3::Server;
+use crate::common::s3::{Reply, Server};
 use crate::common::watch::{eventually, run};
-use crate::setup::Archive;
+use crate::setup::{Archive, record};
 
 #[test]
 fn a_closed_pipe_ends_it_quietly() {
@@ -76,4 +76,22 @@ fn a_cache_folder_serves_the_next_run() {
     assert!(run().stdout == text);
     let ranges: Vec<_> = server.requests().into_iter().filter(|r| r.is_get()).map(|r| r.range).collect();
     assert_eq!(ranges, [Some("bytes=-64".to_owned())], "the head, and no scan");
+}
+
+/// A merge has to wait for a file; what comes before it is seen meanwhile.
+#[test]
+fn a_merge_that_waits_shows_what_it_has() {
+    let server = Server::start();
+    let early: String = (0..40).map(|n| record(f64::from(n), "stdout", "x\n")).collect();
+    archive::put(&server, &Log::at(0), SealAs::V2, &archive::gzip(early.as_bytes()));
+    archive::put(&server, &Log::at(1000), SealAs::V2, &archive::gzip(record(1000.0, "stdout", "y\n").as_bytes()));
+    let late = Log::at(1000).key();
+    server.set_hook(move |r| (r.is_get() && r.key == late).then_some(Reply::Hang));
+    let archive = Archive::s3(&server);
+    let path = archive.dir.path().join("out");
+    let mut child = archive.command(["--merge"]).stdout(std::fs::File::create(&path).unwrap()).spawn().unwrap();
+    eventually("the first file is seen", || (std::fs::read_to_string(&path).unwrap() == early).then_some(()));
+    assert_eq!(child.try_wait().unwrap(), None);
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

@@ -8,7 +8,7 @@ use logarchivefs::catalog::select::SelectionArgs;
 use logarchivefs::key::{LogKey, NotALog, Span, Time};
 use proptest::prelude::*;
 
-use super::listing::{Bucket, wait};
+use super::listing::{Bucket, logs};
 
 /// 2022-08-01, 00:00:00 UTC.
 const FIRST: i64 = 1_659_312_000;
@@ -178,13 +178,13 @@ proptest! {
         // What a path names is the log that was listed with it.
         let catalog = bucket.catalog(args);
         for log in &found {
-            let named = wait(catalog.named(&log.path())).unwrap();
+            let named = logs(catalog.named(&log.path()));
             prop_assert_eq!(named.iter().map(|n| n.item.key()).collect::<Vec<_>>(), [log.item.key()]);
         }
 
         // Nothing is left out in silence.
         let all = bucket.catalog(SelectionArgs::default());
-        wait(futures::TryStreamExt::try_concat(all.walk())).unwrap();
+        logs(all.walk());
         prop_assert!(!foreign || all.totals().left_out > 0);
     }
 }

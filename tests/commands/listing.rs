@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::TryStreamExt;
+use futures::{Stream, TryStreamExt};
 use logarchivefs::catalog::select::{Selection, SelectionArgs};
-use logarchivefs::catalog::{Catalog, Selected};
+use logarchivefs::catalog::{Batch, Catalog, Selected};
 use logarchivefs::err;
 use logarchivefs::error::{Kind, Result};
 use logarchivefs::store::{Entry, GetRequest, ListRequest, Object, Page, Store};
@@ -78,8 +78,19 @@ impl Bucket {
 
     /// What `find` lists, in its order.
     pub fn find(&self, args: SelectionArgs) -> Vec<Selected> {
-        wait(self.catalog(args).walk().try_concat()).unwrap()
+        logs(self.catalog(args).walk())
     }
+}
+
+/// All that is in a stream of batches.
+pub fn logs(batches: impl Stream<Item = Result<Batch>>) -> Vec<Selected> {
+    let add = |mut all: Vec<Selected>, batch: Batch| async move {
+        assert!(batch.len() > 0 && batch.len() == batch.iter().count());
+        assert_eq!(batch.bytes(), batch.iter().map(|log| log.item.size()).sum::<u64>());
+        all.extend(batch);
+        Ok(all)
+    };
+    wait(batches.try_fold(Vec::new(), add)).unwrap()
 }
 
 pub fn wait<T>(future: impl Future<Output = T>) -> T {

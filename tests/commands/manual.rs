@@ -1,9 +1,9 @@
 //! Completions and manual pages are what the programs that read them accept; colour is for terminals.
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::FromRawFd;
+use std::io::Write;
 use std::process::{Command, Output, Stdio};
+
+use crate::common::terminal::OnTerminal;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_logarchivefs");
 
@@ -96,25 +96,6 @@ fn every_command_has_a_manual_page() {
     }
 }
 
-/// What a program writes to a terminal.
-fn on_a_terminal(command: &mut Command) -> String {
-    let (mut master, mut slave) = (0, 0);
-    let null = std::ptr::null_mut();
-    // SAFETY: two valid pointers, and null where the defaults are wanted.
-    assert_eq!(unsafe { libc::openpty(&mut master, &mut slave, null, null.cast(), null.cast()) }, 0);
-    // SAFETY: both descriptors are ours, open, and owned by nobody else.
-    let (mut master, slave) = unsafe { (File::from_raw_fd(master), File::from_raw_fd(slave)) };
-    command.stdin(Stdio::null()).stdout(slave.try_clone().unwrap()).stderr(slave);
-    let mut child = command.env("TERM", "xterm").spawn().unwrap();
-    // The last copies of the terminal's other side, so that reading ends with the program.
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut text = Vec::new();
-    // At its end a terminal is an error.
-    master.read_to_end(&mut text).ok();
-    child.wait().unwrap();
-    String::from_utf8(text).unwrap()
-}
-
 #[test]
 fn colour_is_for_terminals_that_want_it() {
     for args in [&["--help"][..], &["find", "b", "--start-dat", "x"], &["fnd"]] {
@@ -126,8 +107,9 @@ fn colour_is_for_terminals_that_want_it() {
             command.args(args).env_remove("NO_COLOR").env_remove("CLICOLOR").env_remove("CLICOLOR_FORCE");
             command
         };
-        assert!(on_a_terminal(&mut command()).contains('\x1b'), "{args:?}");
-        let plain = on_a_terminal(command().env("NO_COLOR", "1"));
+        let (_, coloured) = OnTerminal::start(&mut command()).end();
+        assert!(coloured.contains('\x1b'), "{args:?}");
+        let (_, plain) = OnTerminal::start(command().env("NO_COLOR", "1")).end();
         assert!(!plain.is_empty() && !plain.contains('\x1b'), "{plain}");
     }
 }

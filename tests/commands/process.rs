@@ -1,9 +1,15 @@
-//! `find` as a process: what is on which stream, how entries end, and a reader that goes away.
+//! `find` as a process: what is on which stream and when, how entries end, a reader that goes away, listings that fail.
 
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use logarchivefs::store::{NewObject, write_object};
+
+use crate::common::archive::Log;
+use crate::common::client::client;
+use crate::common::s3::{Reply, Server};
+use crate::common::watch::{eventually, peak_mib, run};
 
 fn copy(dir: &Path, keys: &[String]) -> String {
     for key in keys {
@@ -63,5 +69,81 @@ fn a_closed_pipe_is_quiet() {
         drop(reader);
         let said = find(&bucket, args).stdout(writer).stderr(Stdio::piped()).output().unwrap();
         assert!(said.status.success() && said.stderr.is_empty(), "{args:?}: {said:?}");
+    }
+}
+
+/// Two resources, with a log each; listing the second one is answered so.
+fn two(reply: fn() -> Reply) -> (Server, [Log; 2]) {
+    let server = Server::start();
+    let logs = ["apps-1", "apps-2"].map(|resource| Log { resource: resource.into(), ..Log::at(0) });
+    logs.iter().for_each(|log| drop(server.put(&log.key(), &[], "x")));
+    server.set_hook(move |r| (r.is_list() && r.query.contains("apps-2")).then(reply));
+    (server, logs)
+}
+
+/// What the first resource has is seen while the second one is still being listed, by whatever path they are asked for.
+#[test]
+fn what_is_found_is_seen_at_once() {
+    let (server, logs) = two(|| Reply::Hang);
+    let folder = tempfile::tempdir().unwrap();
+    let json = ["--format", "json"];
+    for args in [&[][..], &["prod"], &["/"], &["prod/apps-1", "prod/apps-2"], &json, &["--format", "table"]] {
+        let path = folder.path().join("out");
+        let mut child = client(&server, "find").args(args).stdout(File::create(&path).unwrap()).spawn().unwrap();
+        let seen = eventually("the first log is seen", || {
+            let text = fs::read_to_string(&path).unwrap();
+            text.ends_with('\n').then_some(text)
+        });
+        assert!(seen.contains(&logs[0].path()) && !seen.contains("apps-2"), "{args:?}: {seen}");
+        assert_eq!(child.try_wait().unwrap(), None, "{args:?}: the second one is not there yet");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+/// It prints as it goes, so the exit code must say that there is more.
+#[test]
+fn a_listing_that_fails_is_never_a_short_answer() {
+    let (server, logs) = two(|| Reply::error(503, "SlowDown"));
+    let first = format!("{}\n", logs[0].path());
+    for (args, printed) in [
+        (&[][..], &first[..]),
+        (&["prod"], &first),
+        (&["prod/apps-1", "prod/apps-2"], &first),
+        (&["prod/apps-2"], ""),
+        (&["--summary"], ""),
+        (&["--summary", "--format", "json"], ""),
+    ] {
+        let said = run(client(&server, "find").args(["--request-deadline", "2s"]).args(args));
+        let (out, err) = (String::from_utf8(said.stdout).unwrap(), String::from_utf8(said.stderr).unwrap());
+        assert_eq!((said.status.code(), &out[..]), (Some(6), printed), "{args:?}: {err}");
+        assert!(err.contains("SlowDown") && err.lines().count() == 1, "{args:?}: {err}");
+    }
+}
+
+/// A hundred thousand logs of one resource, which take 72 bytes each as they are listed and 700 as they are printed.
+#[test]
+fn a_long_listing_takes_little_memory() {
+    const LOGS: usize = 100_000;
+    const MOST: usize = 64;
+    let (server, logs) = two(|| Reply::Hang);
+    for n in 1..LOGS as i64 {
+        server.put(&Log { resource: "apps-1".into(), ..Log::at(n) }.key(), &[], "x");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for paths in [&["prod"][..], &["prod/apps-1", "prod/apps-2"]] {
+        let path = folder.path().join("out");
+        let mut child = client(&server, "find").args(paths).stdout(File::create(&path).unwrap()).spawn().unwrap();
+        let bytes = LOGS * (logs[0].path().len() + 1);
+        eventually("all logs of the first resource", || {
+            let len = fs::metadata(&path).unwrap().len() as usize;
+            assert!(len <= bytes);
+            (len == bytes).then_some(())
+        });
+        let peak = peak_mib(child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        eprintln!("{paths:?}: {peak} MiB");
+        assert!(peak <= MOST, "{paths:?}: {peak} MiB");
     }
 }

@@ -6,10 +6,14 @@
 
 use std::collections::BTreeSet;
 
+use clap::Parser;
+use futures::TryStreamExt;
 use logarchivefs::catalog::select::{Selection, SelectionArgs};
-use serde_json::Value;
+use logarchivefs::cli::{Cli, Command};
+use logarchivefs::error::Kind;
+use serde_json::{Value, json};
 
-use super::listing::Bucket;
+use super::listing::{Bucket, wait};
 
 struct Listed {
     key: String,
@@ -216,6 +220,43 @@ fn every_choice_is_equal_or_a_documented_difference() {
     let odd = Bucket::new([odd.as_str()]).find(args("acme-prod", Search::Container("jsonserver-so"), None));
     assert_eq!(odd.len(), 1);
     seen.insert("container names");
+
+    // Times that no archiver writes: a fraction moves what the CLI takes for the start and the end, and a day too many is the
+    // next month's first.
+    let app = Search::Resource("apps", 321);
+    let chosen = |times: &str, first: Option<&str>, last: Option<&str>, dates: Dates| {
+        let sum = "97".repeat(32);
+        let key = format!("acme-prod/shareable/v3/{sum}/apps-321/service-1/{CONTAINER}-json.log.{times}.archived.gz");
+        let record =
+            json!({"type": "apps", "id": 321, "container_id": CONTAINER, "start_time": first, "end_time": last});
+        let keys = [Listed { key, cli: record }];
+        let theirs = cli(&keys, "acme-prod", app, dates).unwrap();
+        (!theirs.is_empty(), !ours(&keys, args("acme-prod", app, dates)).is_empty())
+    };
+    let fraction = "2022-08-24T21:12:33.5.2022-08-24T21:14:38.25";
+    let of_fraction = |dates| chosen(fraction, Some("2022-08-24T21:14:38Z"), None, dates);
+    assert_eq!(of_fraction(None), (true, true));
+    assert_eq!(of_fraction(Some(("2022-08-24", "2022-08-25"))), (false, true), "dropped, as it has no end");
+    let february = "2022-02-30T10:00:00.2022-02-30T11:00:00";
+    let of_february = |dates| chosen(february, Some("2022-03-02T10:00:00Z"), Some("2022-03-02T11:00:00Z"), dates);
+    assert_eq!(of_february(None), (true, true));
+    assert_eq!(of_february(Some(("2022-03-02", "2022-03-03"))), (true, false), "no log of March");
+    assert_eq!(of_february(Some(("2030-03-17", "2030-03-17"))), (false, true), "by its upload, as an unknown time is");
+    seen.insert("times in names");
+
+    // Thor takes all that follows; here a word is a value of the option before it or a path, and the message says which.
+    let typed =
+        |args: &[&str]| match Cli::try_parse_from(["logarchivefs", "find", "b"].iter().chain(args)).unwrap().command {
+            Command::Find(find) => (find.select.string_matches, find.paths),
+            other => panic!("{other:?}"),
+        };
+    let own = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
+    assert_eq!(typed(&["--string-matches", "A", "B"]), (own(&["A"]), own(&["B"])));
+    assert_eq!(typed(&["--string-matches", "A", "--string-matches", "B"]), (own(&["A", "B"]), own(&[])));
+    let catalog = Bucket::new([calm[0].key.as_str()]).catalog(args("acme-prod", Search::Strings(&["v3"]), None));
+    let e = wait(catalog.named("B").try_next()).err().unwrap();
+    assert!(e.kind() == Kind::NoMatch && e.message().contains("write --string-matches before it too"), "{e}");
+    seen.insert("several patterns");
 
     assert_eq!(documented(), seen, "the table of differences in docs/COMMANDS.md");
 }

@@ -2,8 +2,10 @@
 #![allow(dead_code)] // Each test crate uses its part.
 
 pub mod archive;
+pub mod client;
 pub mod mounted;
 pub mod proxy;
 pub mod s3;
+pub mod terminal;
 pub mod tiles;
 pub mod watch;

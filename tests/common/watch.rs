@@ -69,6 +69,13 @@ pub fn kill(pid: u32, signal: i32) {
     unsafe { libc::kill(pid as i32, signal) };
 }
 
+/// The most memory that a process had so far (VmHWM), in MiB. It must not have been waited for.
+pub fn peak_mib(pid: u32) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the process has ended");
+    peak.trim().trim_end_matches(" kB").parse::<usize>().unwrap() >> 10
+}
+
 pub fn detach(path: &Path) {
     let path = CString::new(path.as_os_str().as_bytes()).unwrap();
     // SAFETY: a valid C string.

@@ -15,7 +15,7 @@ use crate::common::mounted::Setup;
 use crate::common::s3::Server;
 
 /// Every vector with what is known of it, as the server has it: name, meta.json, ETag, version.
-fn load(server: &Server) -> Vec<(String, Value, String, String)> {
+pub fn load(server: &Server) -> Vec<(String, Value, String, String)> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors");
     let index: Value = serde_json::from_slice(&fs::read(dir.join("index.json")).unwrap()).unwrap();
     let names = index["vectors"].as_array().unwrap().iter().map(|v| v["name"].as_str().unwrap().to_owned());
@@ -35,7 +35,7 @@ fn load(server: &Server) -> Vec<(String, Value, String, String)> {
     vectors
 }
 
-fn keys(meta: &Value) -> String {
+pub fn keys(meta: &Value) -> String {
     let keys: Vec<&str> = meta["keys_b64"].as_array().unwrap().iter().map(|k| k.as_str().unwrap()).collect();
     keys.join("\n")
 }

@@ -177,3 +177,27 @@ fn expired_credentials_end_the_run_at_once() {
     assert_eq!(ended.code, Some(3), "{}", ended.stderr);
     assert!(gets(&server).len() < 400 && ended.stderr.lines().count() < 5, "{}", ended.stderr);
 }
+
+/// What is listed is downloaded, and the run is known to be short.
+#[test]
+fn a_listing_that_fails_is_never_a_short_answer() {
+    let server = Server::start();
+    let [first, second] = ["apps-321", "databases-7"].map(|resource| Log { resource: resource.into(), ..Log::at(0) });
+    for log in [&first, &second] {
+        archive::put(&server, log, SealAs::V2, &archive::gzip(&archive::text(1, 30)));
+    }
+    for (failing, other) in [("apps-321", &second), ("databases-7", &first)] {
+        for form in [&[][..], &["--gzip"], &["--sealed"], &["prod"]] {
+            let place = Place::s3(&server);
+            server.set_hook(move |r| (r.is_list() && r.query.contains(failing)).then(|| Reply::error(503, "SlowDown")));
+            let ended = place.run(&[&["--request-deadline", "2s"], form].concat());
+            assert_eq!(ended.code, Some(1), "{failing} {form:?}: {}", ended.stderr);
+            assert!(ended.stderr.contains("SlowDown"), "{}", ended.stderr);
+            assert!(ended.stderr.contains("1 downloaded") && ended.stderr.contains("1 failed"), "{}", ended.stderr);
+            assert_eq!(place.journal().first().map(|line| line["key"].as_str() == Some(&other.key())), Some(true));
+            server.clear_hook();
+            let said = place.works(form);
+            assert!(said.contains("1 downloaded") && said.contains("1 there already"), "{said}");
+        }
+    }
+}

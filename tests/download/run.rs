@@ -140,6 +140,10 @@ impl Running {
         watch::kill(self.0.as_ref().unwrap().id(), signal);
     }
 
+    pub fn peak_mib(&self) -> usize {
+        watch::peak_mib(self.0.as_ref().unwrap().id())
+    }
+
     pub fn wait(mut self) -> Ended {
         let child = self.0.as_mut().unwrap();
         let status = watch::eventually("the download ends", || child.try_wait().unwrap());

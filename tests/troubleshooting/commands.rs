@@ -52,6 +52,7 @@ fn selection(desk: &mut Desk, place: &str, keys: &str) {
     desk.say(&["find", place, "--format", "table", "-0"]);
     desk.say(&["find", place, "--stack", "other"]);
     desk.say(&["find", place, "nowhere/at/all"]);
+    desk.say(&["find", place, "--string-matches", "prod", "apps-321"]);
     let empty = desk.folder("none/objects", 0o700);
     desk.say(&["find", &super::desk::place(empty.strip_suffix("/objects").unwrap())]);
     let to = desk.shown("to");

@@ -25,27 +25,46 @@ pub struct File {
     pub untold: bool,
 }
 
-/// Lists in the background; each message is what one listing, or one path, has given.
+/// Files that are handed on at a time, or as many as a container has: a resource may have a million.
+const PART: usize = 1000;
+
+/// Lists in the background; each message has whole containers.
 pub fn list(archive: Arc<Archive>, paths: Vec<String>, window: Window) -> mpsc::Receiver<Result<Vec<File>>> {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         let mut batches = archive.selected(&paths);
         while let Some(batch) = batches.next().await {
-            let files = batch.map(|batch| order(batch, &window));
-            if sender.send(files).await.is_err() {
-                return;
+            let mut logs = match batch {
+                Ok(batch) => batch.into_iter().peekable(),
+                Err(e) => match sender.send(Err(e)).await {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                },
+            };
+            while logs.peek().is_some() {
+                let mut files = Vec::new();
+                while files.len() < PART
+                    && let Some(first) = logs.next()
+                {
+                    let mut container = vec![first];
+                    while let Some(log) = logs.next_if(|log| log.log.container == container[0].log.container) {
+                        container.push(log);
+                    }
+                    files.extend(order(container, &window));
+                }
+                if sender.send(Ok(files)).await.is_err() {
+                    return;
+                }
             }
         }
     });
     receiver
 }
 
-fn order(mut batch: Vec<Selected>, window: &Window) -> Vec<File> {
-    batch.retain(|s| !window.misses(&s.log.span));
-    batch.sort_by_cached_key(|s| {
-        let place = (s.log.stack.clone(), s.log.resource.to_string(), s.log.container.clone());
-        (place, begin(s), s.item.name().to_string())
-    });
+/// The files of a container.
+fn order(mut logs: Vec<Selected>, window: &Window) -> impl Iterator<Item = File> {
+    logs.retain(|s| !window.misses(&s.log.span));
+    logs.sort_by_cached_key(|s| (begin(s), s.item.name()));
     let file = |s: Selected| {
         let (start, untold) = match s.log.span {
             Span::Range { start, end } => (start.map(stamp), start.is_none() || end.is_none()),
@@ -53,7 +72,7 @@ fn order(mut batch: Vec<Selected>, window: &Window) -> Vec<File> {
         };
         File { order: 0, listed: listed(&s), start, untold }
     };
-    batch.into_iter().map(file).collect()
+    logs.into_iter().map(file)
 }
 
 /// For the order: the start, else the next best that is known, then the end.

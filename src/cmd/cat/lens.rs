@@ -14,6 +14,8 @@ use crate::record::{self, Record, Stamp, Stream};
 
 /// A longer line of text is broken in two here: there has to be an end to what is kept for its line feed.
 const LONGEST_TEXT: usize = 16 << 20;
+/// And here, where there is no more room: four of Docker's pieces.
+const SHORT_TEXT: usize = 64 << 10;
 
 #[derive(Clone, Copy, Debug)]
 pub struct View {
@@ -49,6 +51,8 @@ pub struct Lens {
     shown: bool,
     /// Text whose line feed has not come, by stream.
     pending: [Pending; 3],
+    /// Bytes that may be kept altogether.
+    room: usize,
     /// Lines that are no records, or of no known stream where one was asked for.
     pub odd: u64,
     /// Times went back by more than seeking allows for.
@@ -71,9 +75,21 @@ impl Lens {
             latest: Stamp::MIN,
             shown: false,
             pending: [pending(), pending(), pending()],
+            room: usize::MAX,
             odd: 0,
             backwards: false,
         }
+    }
+
+    /// From now on no more than this is kept of lines that have no line feed yet, however many streams there are; but
+    /// [`SHORT_TEXT`] of each in any case.
+    pub fn set_room(&mut self, room: usize) {
+        self.room = room;
+    }
+
+    /// Bytes that are kept.
+    pub fn held(&self) -> usize {
+        self.pending.iter().map(|p| p.text.len()).sum()
     }
 
     /// No record from here on is likely to be in the range.
@@ -119,6 +135,7 @@ impl Lens {
     }
 
     fn text(&mut self, record: &Record<'_>, page: &mut Page) -> Option<Shown> {
+        let room = self.room.saturating_sub(self.held());
         let Pending { text, time } = &mut self.pending[match record.stream {
             Stream::Stdout => 0,
             Stream::Stderr => 1,
@@ -127,13 +144,14 @@ impl Lens {
         if text.is_empty() {
             *time = record.time;
         }
+        let before = text.len();
         record.write_log(text);
-        if text.last() != Some(&b'\n') && text.len() < LONGEST_TEXT {
+        let fits = text.len() < SHORT_TEXT || text.len() < LONGEST_TEXT && text.len() - before < room;
+        if text.last() != Some(&b'\n') && fits {
             return None;
         }
         page.begin_line();
-        page.put(text);
-        text.clear();
+        page.take(text);
         Some(Shown { time: *time, record: true, starts: true })
     }
 
@@ -143,8 +161,7 @@ impl Lens {
         let mut first = None;
         for Pending { text, time } in self.pending.iter_mut().filter(|p| !p.text.is_empty()) {
             page.begin_line();
-            page.put(text);
-            text.clear();
+            page.take(text);
             first = first.or(Some(Shown { time: *time, record: true, starts: true }));
         }
         first

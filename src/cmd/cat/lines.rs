@@ -1,12 +1,14 @@
 //! Lines out of pieces of any size. Pure.
 //!
-//! Invariants: what comes out, put together, is what went in; memory is a piece and [`LONGEST`], whatever the text. A
-//! longer line comes in several parts, of which the first alone `starts`.
+//! Invariants: what comes out, put together, is what went in; memory is a piece and [`LONGEST`] (or less: see
+//! [`Lines::set_longest`]), whatever the text. A longer line comes in several parts, of which the first alone `starts`.
 
 use bytes::Bytes;
 
 /// A json-file record is a sixth of this at most: 16 KiB of text, escaped, and a few labels.
 pub const LONGEST: usize = 1 << 20;
+/// No record is longer than this, whatever its labels are.
+pub const SHORTEST: usize = 128 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line<'a> {
@@ -27,12 +29,23 @@ pub struct Lines {
     /// The next byte begins a line.
     fresh: bool,
     ended: bool,
+    longest: usize,
 }
 
 impl Lines {
     /// `fresh`: the text starts with a line; else with the rest of one.
     pub fn new(fresh: bool) -> Lines {
-        Lines { piece: Bytes::new(), at: 0, half: Vec::new(), spent: false, fresh, ended: false }
+        Lines { piece: Bytes::new(), at: 0, half: Vec::new(), spent: false, fresh, ended: false, longest: LONGEST }
+    }
+
+    /// Parts of long lines are no longer than this from now on, within [`SHORTEST`] and [`LONGEST`].
+    pub fn set_longest(&mut self, longest: usize) {
+        self.longest = longest.clamp(SHORTEST, LONGEST);
+    }
+
+    /// Bytes that are kept of a line that began in an earlier piece.
+    pub fn held(&self) -> usize {
+        self.half.len()
     }
 
     /// To be called when there are no more lines; an empty piece is the end.
@@ -45,12 +58,14 @@ impl Lines {
     pub fn next(&mut self) -> Option<Line<'_>> {
         if std::mem::take(&mut self.spent) {
             self.half.clear();
+            self.half.shrink_to(SHORTEST);
         }
         let start = self.at;
         let new = self.piece.get(start..)?;
-        let room = new.len().min(LONGEST - self.half.len());
+        // What is there already may be more than is wanted by now.
+        let room = new.len().min(self.longest.saturating_sub(self.half.len()));
         let end = memchr::memchr(b'\n', &new[..room]);
-        let whole = end.is_some() || self.half.len() + room == LONGEST || (self.ended && !self.half.is_empty());
+        let whole = end.is_some() || self.half.len() + room >= self.longest || (self.ended && !self.half.is_empty());
         let part = &new[..end.map_or(room, |end| end + 1)];
         self.at += part.len();
         if !whole || !self.half.is_empty() {
@@ -94,6 +109,24 @@ mod tests {
             assert_eq!(got.iter().map(|l| l.1).collect::<Vec<_>>(), [true, true, false, false, true], "{size}");
             assert!(got.iter().all(|l| l.0.len() <= LONGEST));
         }
+    }
+
+    /// Less room in the midst of a line: what is kept goes out as it is, and nothing is lost.
+    #[test]
+    fn parts_are_shorter_where_there_is_less_room() {
+        let text = [vec![b'x'; 3 * SHORTEST], b"\n".to_vec(), vec![b'y'; SHORTEST - 1], b"\n".to_vec()].concat();
+        let mut lines = Lines::new(true);
+        let mut out = Vec::new();
+        for (n, piece) in text.chunks(2 * SHORTEST - 7).chain([&b""[..]]).enumerate() {
+            lines.set_longest(if n == 0 { usize::MAX } else { 0 });
+            lines.add(Bytes::copy_from_slice(piece));
+            while let Some(Line { text, starts }) = lines.next() {
+                out.push((text.to_vec(), starts));
+            }
+        }
+        assert_eq!(out.iter().flat_map(|(text, _)| text.clone()).collect::<Vec<_>>(), text);
+        let lens: Vec<_> = out.iter().map(|(text, starts)| (text.len(), *starts)).collect();
+        assert_eq!(lens, [(2 * SHORTEST - 7, true), (SHORTEST, false), (8, false), (SHORTEST, true)]);
     }
 
     #[test]

@@ -5,16 +5,24 @@
 //!   one whose next record is the oldest is next; among equals, the one that comes first without `--merge`.
 //! * A file is opened when the merge comes to its start as its key tells it ([`EARLY`] seconds before), one without a
 //!   start at the beginning. What a key says wrongly can put a record in a wrong place, but not lose it.
-//! * Each open file holds one line and `IN_PARTS` divided by the number of them; its text is in the shared cache.
+//! * Each open file holds one line, within what [`Room`](super::room::Room) leaves it, and `IN_PARTS` divided by the number
+//!   of them; its text is in the shared cache.
+//! * What is known to come next is printed before anything is waited for.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+
+use futures::poll;
 
 use super::lens::Shown;
 use super::queue::Queue;
 use super::reader::Reader;
 use super::{Cat, End};
+use crate::error::Error;
 use crate::record::Stamp;
 
 /// Seconds. Keys may tell times in whole ones.
@@ -71,7 +79,7 @@ impl Cat {
                 if waits {
                     break;
                 }
-                if let Some(head) = self.open(queue, heads.len() + 1).await {
+                if let Some(head) = self.open(queue, heads.len() + 1).await? {
                     heads.push(Reverse(head));
                 }
             }
@@ -85,19 +93,34 @@ impl Cat {
     }
 
     /// The next file with its first line; none if it has none, or fails.
-    async fn open(&mut self, queue: &mut Queue, open: usize) -> Option<Head> {
-        let (file, opened) = queue.next().await?;
+    async fn open(&mut self, queue: &mut Queue, open: usize) -> Result<Option<Head>, End> {
+        let (view, proven_first, room) = (self.view, self.proven_first, Arc::clone(&self.room));
         let start = async {
-            let mut reader = Reader::new(opened?, &file, self.view, self.proven_first, true).await?;
-            let next = reader.advance(part(open), open).await?;
-            Ok((reader, next))
+            let (file, opened) = queue.next().await?;
+            let start = async {
+                let mut reader = Reader::new(opened?, &file, view, proven_first, true, room).await?;
+                let next = reader.advance(part(open), open).await?;
+                Ok::<_, Error>((reader, next))
+            };
+            Some((file.order, start.await))
         };
-        match start.await {
-            Ok((reader, Some(next))) => return Some(Head { next, order: file.order, reader }),
-            Ok((reader, None)) => self.ended(&reader),
-            Err(e) => self.tally.failed(&e),
+        match self.flushed(pin!(start)).await? {
+            Some((order, Ok((reader, Some(next))))) => return Ok(Some(Head { next, order, reader })),
+            Some((_, Ok((reader, None)))) => self.ended(&reader),
+            Some((_, Err(e))) => self.tally.failed(&e),
+            None => {}
         }
-        None
+        Ok(None)
+    }
+
+    /// What comes of `work`. If that takes a while, what is on the page is seen meanwhile.
+    async fn flushed<T>(&mut self, mut work: Pin<&mut impl Future<Output = T>>) -> Result<T, End> {
+        if let Poll::Ready(done) = poll!(work.as_mut()) {
+            return Ok(done);
+        }
+        self.print()?;
+        self.flush()?;
+        Ok(work.await)
     }
 
     /// Prints the line that is ready, with the lines behind it that are no records, and makes the next one ready. False if
@@ -111,7 +134,11 @@ impl Cat {
             if self.page.bytes().len() >= PAGE {
                 self.print()?;
             }
-            match head.reader.advance(part(open), open).await {
+            let next = {
+                let work = pin!(head.reader.advance(part(open), open));
+                self.flushed(work).await?
+            };
+            match next {
                 Ok(Some(next)) => head.next = next,
                 Ok(None) => {
                     self.ended(&head.reader);

@@ -16,6 +16,7 @@ mod merge;
 mod page;
 mod queue;
 mod reader;
+mod room;
 mod seek;
 mod window;
 
@@ -37,6 +38,7 @@ use lens::View;
 use page::Page;
 use queue::{Open, Queue};
 use reader::Reader;
+use room::Room;
 use window::Window;
 
 /// Returns the exit code.
@@ -60,7 +62,7 @@ pub fn run(mut args: CatArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
             log::warn!("--allow-unauthenticated: AES-CBC objects are read, and nothing authenticates their text");
         }
         let archive = Arc::new(archive);
-        let code = Cat::new(view, &args).run(Arc::clone(&archive), args).await;
+        let code = Cat::new(view, &args, &archive).run(Arc::clone(&archive), args).await;
         // What was proven is worth keeping, even if the reader has gone.
         archive.objects.settle().await;
         code
@@ -78,6 +80,7 @@ struct Cat {
     out: Out,
     tally: Arc<Tally>,
     notes: Notes,
+    room: Arc<Room>,
 }
 
 /// For the user, at the end: numbers of lines and files.
@@ -100,10 +103,11 @@ enum End {
 }
 
 impl Cat {
-    fn new(view: View, args: &CatArgs) -> Cat {
+    fn new(view: View, args: &CatArgs, archive: &Archive) -> Cat {
         let proven_first = args.read.verify == VerifyArg::Full;
         let (page, tally, notes) = Default::default();
-        Cat { view, proven_first, page, out: Out::new(), tally, notes }
+        let room = Room::new(Arc::clone(&archive.objects.shared().cache), archive.objects.memory());
+        Cat { view, proven_first, page, out: Out::new(), tally, notes, room }
     }
 
     async fn run(mut self, archive: Arc<Archive>, args: CatArgs) -> Result<u8> {
@@ -146,7 +150,7 @@ impl Cat {
             self.tally.ok();
             return Ok(());
         }
-        let reader = Reader::new(open, file, self.view, self.proven_first, false).await;
+        let reader = Reader::new(open, file, self.view, self.proven_first, false, Arc::clone(&self.room)).await;
         let mut reader = reader.map_err(End::File)?;
         loop {
             let more = reader.page(&mut self.page).await;
@@ -155,7 +159,6 @@ impl Cat {
                 break;
             }
         }
-        self.notes.untold += u64::from(file.untold && !self.view.window.is_everything());
         self.ended(&reader);
         Ok(())
     }
@@ -181,6 +184,7 @@ impl Cat {
     fn ended(&mut self, reader: &Reader) {
         let notes = reader.notes();
         self.notes.odd += notes.odd;
+        self.notes.untold += u64::from(notes.untold && !self.view.window.is_everything());
         self.notes.unsure += u64::from(notes.unsure && !self.view.window.is_everything());
         self.notes.unproven += u64::from(notes.unproven);
         self.tally.ok();

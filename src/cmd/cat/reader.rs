@@ -1,5 +1,7 @@
 //! One file, line by line, as a lens shows it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::files::File;
@@ -7,6 +9,7 @@ use super::lens::{Lens, Shown, View};
 use super::lines::Lines;
 use super::page::Page;
 use super::queue::Open;
+use super::room::Room;
 use super::seek::seek;
 use crate::error::Result;
 use crate::object::Sequence;
@@ -24,11 +27,16 @@ pub struct Reader {
     lines: Lines,
     lens: Lens,
     large: bool,
+    /// Its key does not tell its span.
+    untold: bool,
     /// See [`Reader::new`].
     proven_first: bool,
     ended: bool,
     /// The line that is next in the merge.
     unit: Page,
+    room: Arc<Room>,
+    /// What of the room is taken.
+    held: usize,
 }
 
 enum Source {
@@ -43,6 +51,8 @@ enum Source {
 pub struct Notes {
     /// Lines that are no records.
     pub odd: u64,
+    /// It was read because its key does not tell from when to when it is.
+    pub untold: bool,
     /// Seeking may have missed records.
     pub unsure: bool,
     /// Reading stopped before the end was authenticated.
@@ -51,7 +61,14 @@ pub struct Notes {
 
 impl Reader {
     /// `proven_first`: nothing is readable before the tag has held (`--verify full`).
-    pub async fn new(file: Open, job: &File, view: View, proven_first: bool, merged: bool) -> Result<Reader> {
+    pub async fn new(
+        file: Open,
+        job: &File,
+        view: View,
+        proven_first: bool,
+        merged: bool,
+        room: Arc<Room>,
+    ) -> Result<Reader> {
         let large = job.listed.size > LARGE;
         let seekable = large && view.window.since > Stamp::MIN && (proven_first || file.proven_size().is_some());
         let offset = if seekable { seek(&file, view.window.since).await? } else { 0 };
@@ -62,15 +79,19 @@ impl Reader {
             lines: Lines::new(offset == 0),
             lens: Lens::new(view, job.start),
             large,
+            untold: job.untold,
             ended: false,
             unit: Page::default(),
             proven_first,
+            room,
+            held: 0,
         })
     }
 
     /// Puts a piece of the file on the page; false at the end.
     pub async fn page(&mut self, page: &mut Page) -> Result<bool> {
         self.fill(usize::MAX, 1).await?;
+        self.fit();
         while let Some(line) = self.lines.next() {
             self.lens.look(line, page);
         }
@@ -85,16 +106,34 @@ impl Reader {
     pub async fn advance(&mut self, part: usize, open: usize) -> Result<Option<Shown>> {
         self.unit = Page::default();
         loop {
+            self.fit();
             while let Some(line) = self.lines.next() {
                 if let Some(shown) = self.lens.look(line, &mut self.unit) {
+                    self.take();
                     return Ok(Some(shown));
                 }
             }
             if self.ended || self.is_past() {
-                return Ok(self.lens.finish(&mut self.unit));
+                let last = self.lens.finish(&mut self.unit);
+                self.take();
+                return Ok(last);
             }
             self.fill(part, open).await?;
         }
+    }
+
+    /// Takes the room that it needs, and keeps to what is left.
+    fn fit(&mut self) {
+        self.take();
+        let left = self.room.left(self.held);
+        self.lens.set_room(left);
+        self.lines.set_longest(left / 4);
+    }
+
+    fn take(&mut self) {
+        let held = self.lens.held() + self.lines.held() + self.unit.bytes().len();
+        self.room.change(self.held, held);
+        self.held = held;
     }
 
     /// What [`Reader::advance`] has made ready.
@@ -104,7 +143,7 @@ impl Reader {
 
     pub fn notes(&self) -> Notes {
         let unproven = !self.ended && !self.proven_first && self.file.proven_size().is_none();
-        Notes { odd: self.lens.odd, unsure: self.large && self.lens.backwards, unproven }
+        Notes { odd: self.lens.odd, untold: self.untold, unsure: self.large && self.lens.backwards, unproven }
     }
 
     /// Reading on is a waste. Only where there is much to save: times may go back.
@@ -128,5 +167,11 @@ impl Reader {
         self.ended = piece.is_empty();
         self.lines.add(piece);
         Ok(())
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.room.change(self.held, 0);
     }
 }

@@ -35,7 +35,7 @@ use self::root::{Part, Root};
 use self::sealed::Checked;
 use self::summary::Summary;
 use super::archive::{Archive, listed};
-use super::progress::Progress;
+use super::progress::{Meter, Progress};
 use super::serve::runtime;
 use super::tally::Tally;
 use crate::catalog::Selected;
@@ -223,7 +223,7 @@ async fn feed(download: &Arc<Download>, tasks: &mut JoinSet<()>, paths: &[String
                 continue;
             }
         };
-        download.progress.more(batch.len() as u64, batch.iter().map(|s| s.item.size()).sum());
+        download.progress.more(batch.len() as u64, batch.bytes());
         for selected in batch {
             let turn = match download.gate.turn(selected.item.size()).await {
                 Ok(turn) => turn,
@@ -246,7 +246,8 @@ async fn feed(download: &Arc<Download>, tasks: &mut JoinSet<()>, paths: &[String
 }
 
 async fn one(download: Arc<Download>, selected: Selected, turn: OwnedSemaphorePermit) {
-    match download.get(&selected, turn).await {
+    let meter = Arc::new(download.progress.of_file(selected.item.size()));
+    match download.get(&selected, turn, &meter).await {
         Ok(()) => download.tally.ok(),
         Err(e) => {
             // Is it this object that may not be read, or everything (credentials have expired)?
@@ -259,7 +260,6 @@ async fn one(download: Arc<Download>, selected: Selected, turn: OwnedSemaphorePe
             download.failed(&e);
         }
     }
-    download.progress.file();
 }
 
 impl Download {
@@ -281,7 +281,7 @@ impl Download {
         self.tally.failed(e);
     }
 
-    async fn get(&self, selected: &Selected, turn: OwnedSemaphorePermit) -> Result<()> {
+    async fn get(&self, selected: &Selected, turn: OwnedSemaphorePermit, meter: &Arc<Meter>) -> Result<()> {
         let object = listed(selected);
         let path = match self.form {
             Form::Plain => selected.path(),
@@ -295,7 +295,6 @@ impl Download {
         match found {
             Found::Finished { proven } => {
                 self.summary.skipped.fetch_add(1, Ordering::Relaxed);
-                self.progress.bytes(object.size);
                 return if proven { Ok(()) } else { self.look(&object, None).await };
             }
             Found::InTheWay(why) if !self.force => {
@@ -305,8 +304,8 @@ impl Download {
             Found::InTheWay(_) | Found::Half | Found::Nothing => {}
         }
         let Got { part, more, version_id, modified } = match self.form {
-            Form::Sealed => sealed::fetch(self, &object).await?,
-            form => plain::fetch(self, &object, form == Form::Gzip).await?,
+            Form::Sealed => sealed::fetch(self, &object, meter).await?,
+            form => plain::fetch(self, &object, form == Form::Gzip, meter).await?,
         };
         let time = modified.and_then(|(secs, nanos)| Time::from_unix(secs, nanos)).or(selected.log.span.last());
         let stat = part.finish(time.unwrap_or(selected.item.modified()))?;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::root::Part;
 use super::{Download, Got};
-use crate::cmd::progress::Progress;
+use crate::cmd::progress::Meter;
 use crate::err;
 use crate::error::{Kind, Result};
 use crate::object::{Listed, Stored, Text};
@@ -12,7 +12,7 @@ use crate::object::{Listed, Stored, Text};
 /// Takes one of the streams of a sweep into a part; as `Stored`, reports what has arrived.
 struct Sink {
     part: Option<Part>,
-    progress: Progress,
+    meter: Arc<Meter>,
 }
 
 impl Sink {
@@ -23,7 +23,7 @@ impl Sink {
 
 impl Stored for Sink {
     fn ciphertext(&mut self, bytes: &[u8]) -> Result<()> {
-        self.progress.bytes(bytes.len() as u64);
+        self.meter.bytes(bytes.len() as u64);
         Ok(())
     }
 
@@ -38,10 +38,10 @@ impl Text for Sink {
     }
 }
 
-pub async fn fetch(download: &Download, object: &Listed, gzip: bool) -> Result<Got> {
+pub async fn fetch(download: &Download, object: &Listed, gzip: bool, meter: &Arc<Meter>) -> Result<Got> {
     let part = download.root.part()?;
     let (packed, text) = if gzip { (Some(part), None) } else { (None, Some(part)) };
-    let sink = |part| Arc::new(Mutex::new(Sink { part, progress: download.progress.clone() }));
+    let sink = |part| Arc::new(Mutex::new(Sink { part, meter: Arc::clone(meter) }));
     let (packed, text) = (sink(packed), sink(text));
     let swept = download.archive.objects.sweep(object, &packed, &text).await?;
     if let Some(n) = swept.garbage {

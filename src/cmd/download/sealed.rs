@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::root::Part;
 use super::{Download, Got};
+use crate::cmd::progress::Meter;
 use crate::envelope::Found;
 use crate::err;
 use crate::error::{Error, Kind, Result, escape};
@@ -47,11 +48,11 @@ impl Body {
     }
 }
 
-pub async fn fetch(download: &Download, object: &Listed) -> Result<Got> {
-    copy(download, object).await.map_err(|e| e.about(&object.key))
+pub async fn fetch(download: &Download, object: &Listed, meter: &Meter) -> Result<Got> {
+    copy(download, object, meter).await.map_err(|e| e.about(&object.key))
 }
 
-async fn copy(download: &Download, object: &Listed) -> Result<Got> {
+async fn copy(download: &Download, object: &Listed, meter: &Meter) -> Result<Got> {
     let body = Body { part: download.root.part()?, hash: Sha256::new(), size: 0 };
     let first = if object.size <= SMALL { ByteRange::Whole } else { ByteRange::Span(0..RUN.min(object.size)) };
     let pin = Pin::new(None, &object.etag);
@@ -64,6 +65,7 @@ async fn copy(download: &Download, object: &Listed) -> Result<Got> {
     }
     let bytes = std::mem::take(&mut head.bytes);
     let done = bytes.len() as u64;
+    meter.bytes(done);
     let mut body = write(download, body, bytes).await?;
     let rest = stream::iter((done..head.total).step_by(RUN as usize)).map(|from| {
         let range = from..(from + RUN).min(head.total);
@@ -77,6 +79,7 @@ async fn copy(download: &Download, object: &Listed) -> Result<Got> {
     let mut rest = rest.buffered(PARALLEL);
     while let Some(run) = rest.next().await {
         let (_permit, bytes) = run?;
+        meter.bytes(bytes.len() as u64);
         body = write(download, body, bytes).await?;
     }
     drop(rest);
@@ -89,7 +92,6 @@ async fn copy(download: &Download, object: &Listed) -> Result<Got> {
 }
 
 async fn write(download: &Download, mut body: Body, bytes: bytes::Bytes) -> Result<Body> {
-    download.progress.bytes(bytes.len() as u64);
     download.archive.objects.shared().cpu.run(move || body.write(&bytes).map(|()| body)).await?
 }
 

@@ -22,6 +22,9 @@ use crate::error::{Kind, Result, exit};
 use show::Lines;
 use summary::Summary;
 
+/// Logs that are made into text at a time: a resource may have a million.
+const PART: usize = 1000;
+
 /// Returns the exit code.
 pub fn run(args: FindArgs) -> Result<u8> {
     let mut report = Report::new(&args)?;
@@ -111,9 +114,16 @@ async fn list(catalog: &Catalog, paths: &[String], report: &mut Report, tally: &
             }
             Err(e) => return Err(e),
         };
-        logs.iter().for_each(|_| tally.ok());
-        if report.logs(&logs)? == Reader::Gone {
-            return Ok(Reader::Gone);
+        let mut logs = logs.into_iter();
+        loop {
+            let part: Vec<Selected> = logs.by_ref().take(PART).collect();
+            if part.is_empty() {
+                break;
+            }
+            part.iter().for_each(|_| tally.ok());
+            if report.logs(&part)? == Reader::Gone {
+                return Ok(Reader::Gone);
+            }
         }
     }
     // Not for nothing: a head without rows, or a sum of nothing, would look like an answer.

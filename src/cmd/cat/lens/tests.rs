@@ -97,6 +97,28 @@ fn text_that_never_ends_is_not_kept() {
     assert_eq!(out + page.bytes().len(), 3000 * (16 << 10) + 2, "broken in two places");
 }
 
+/// With no room left a line still has four of Docker's pieces; with some, the streams share it.
+#[test]
+fn lines_are_broken_early_where_there_is_no_room() {
+    const PIECE: usize = 16 << 10;
+    let pieces = |stream: &str| record(1, stream, &"x".repeat(PIECE));
+    for (room, kept) in [(0, 4), (5 * PIECE, 5), (20 * PIECE, 19)] {
+        let mut lens = Lens::new(view(0, 99, true, None), None);
+        lens.set_room(room);
+        let mut most = [0, 0];
+        for n in 0..200 {
+            let mut page = Page::default();
+            let stream = n % 2;
+            let text = pieces(["stdout", "stderr"][stream]);
+            let shown = lens.look(Line { text: text.as_bytes(), starts: true }, &mut page);
+            assert_eq!(shown.is_some(), !page.bytes().is_empty());
+            most[stream] = most[stream].max(page.bytes().len() / PIECE);
+            assert!(lens.held() <= room.max(2 * SHORT_TEXT), "{room}: {}", lens.held());
+        }
+        assert!(most.iter().all(|m| *m >= 4) && most.iter().sum::<usize>() <= 2 * kept, "{room}: {most:?}");
+    }
+}
+
 #[test]
 fn times_that_go_back_far_are_seen() {
     let line = |secs: i64| format!("{{\"time\":\"1970-01-01T{:02}:{:02}:00Z\"}}\n", secs / 3600, secs / 60 % 60);
