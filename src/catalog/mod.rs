@@ -15,6 +15,7 @@
 
 mod build;
 mod fresh;
+mod gone;
 mod item;
 mod list;
 pub mod names;
@@ -32,6 +33,7 @@ use futures::StreamExt;
 use futures::stream;
 
 use fresh::Fresh;
+pub use gone::Current;
 pub use item::{Item, ItemRef};
 use list::Lister;
 use select::Selection;
@@ -84,6 +86,7 @@ type TreeId = (Arc<str>, Arc<str>);
 struct Tree {
     cell: Arc<Fresh<ResourceTree>>,
     prefixes: Arc<Vec<String>>,
+    gone: Arc<gone::Gone>,
 }
 
 /// Trees that are refreshed at once.
@@ -115,7 +118,7 @@ impl Catalog {
 
     pub async fn tree(&self, stack: &Arc<str>, resource: &Arc<str>) -> Result<Arc<ResourceTree>> {
         let listed = self.stack(stack).await?;
-        let Tree { cell, prefixes } = self.0.place(stack, resource, &listed);
+        let Tree { cell, prefixes, .. } = self.0.place(stack, resource, &listed);
         let lister = Arc::clone(&self.0.lister);
         cell.get(self.0.ttl, move || async move { lister.resource(&prefixes).await }).await
     }
@@ -134,13 +137,6 @@ impl Catalog {
             }
         }
         self.tree(stack, resource).await
-    }
-
-    /// Something in this resource's listing is known to be out of date: the next look lists it again.
-    pub fn expire(&self, stack: &Arc<str>, resource: &Arc<str>) {
-        if let Some(tree) = lock(&self.0.trees).get(&(Arc::clone(stack), Arc::clone(resource))) {
-            tree.cell.expire();
-        }
     }
 
     /// Everything that has been listed is listed again, from now on (SIGHUP); meanwhile the old listings serve.
@@ -193,7 +189,7 @@ impl Inner {
             .for_each_concurrent(REFRESHED, |(stack, resource)| async move {
                 let listed = lock(&self.stacks).get(&stack).and_then(|cell| cell.peek());
                 let Some(listed) = listed else { return };
-                let Tree { cell, prefixes } = self.place(&stack, &resource, &listed);
+                let Tree { cell, prefixes, .. } = self.place(&stack, &resource, &listed);
                 cell.refresh(|| async { self.lister.resource(&prefixes).await }).await.unwrap_or_else(failed);
             })
             .await;

@@ -12,6 +12,7 @@ use super::head::{self, Head, SMALL};
 use super::scan::Scan;
 use super::{Listed, Shared, Sizes};
 use crate::error::{Error, Kind, Result};
+use crate::store::Waited;
 
 pub struct LogFile {
     shared: Arc<Shared>,
@@ -20,6 +21,8 @@ pub struct LogFile {
     head: OnceCell<Result<Arc<Head>>>,
     /// The last answer was that the object is archived. Asked again each time: somebody may have restored it.
     archived: Mutex<Option<Error>>,
+    /// The same, for those who wait for it.
+    refused: Waited,
     scan: Mutex<Option<Arc<Scan>>>,
     /// Whether the cache folder has a proof was asked.
     recalled: OnceCell<()>,
@@ -83,12 +86,14 @@ impl Auth {
 
 impl LogFile {
     pub(super) fn new(shared: Arc<Shared>, object: Listed) -> Arc<Self> {
-        let (head, archived, scan, recalled, handles, opening, end_told, followed, filled) = Default::default();
+        let (head, archived, refused, scan, recalled, handles, opening, end_told, followed, filled) =
+            Default::default();
         Arc::new(LogFile {
             shared,
             object,
             head,
             archived,
+            refused,
             scan,
             recalled,
             handles,
@@ -105,11 +110,19 @@ impl LogFile {
 
     /// The head, fetched once for all who ask.
     pub async fn head(&self) -> Result<Arc<Head>> {
+        let since = self.refused.begin();
         let fetch = || async {
+            // Who waited for an answer has it.
+            self.refused.check(since)?;
             match head::fetch(&self.shared, &self.object).await {
                 Ok(head) => Ok(Ok(Arc::new(head))),
                 Err(e) if e.kind().is_verdict() => Ok(Err(e)),
-                Err(e) => Err(e),
+                Err(e) => {
+                    if e.kind() == Kind::Archived {
+                        self.refused.failed(&e);
+                    }
+                    Err(e)
+                }
             }
         };
         let result = self.head.get_or_try_init(fetch).await;
@@ -261,6 +274,11 @@ impl LogFile {
     fn outcome(&self) -> Option<Result<u64>> {
         let scan = self.scan.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         scan.done().filter(|done| done.as_ref().err().is_none_or(|e| e.kind().is_verdict()))
+    }
+
+    /// The scan, if there is one.
+    pub(super) fn known_scan(&self) -> Option<Arc<Scan>> {
+        self.scan.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes up an earlier pass whose proof is in the cache folder.

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // Each test crate uses its part.
 
 pub mod archive;
+pub mod gate;
 pub mod mounted;
 pub mod s3;
 pub mod tiles;

@@ -58,6 +58,12 @@ pub fn within<T>(limit: Duration, mut test: impl FnMut() -> Option<T>) -> Option
     }
 }
 
+/// Says that a test, or a part of it, cannot run here. Not by a macro: what those print of a test that passes is not shown.
+pub fn left_out(what: &str, why: &str) {
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    std::io::Write::write_all(&mut std::io::stderr(), format!("{name}: left out: {what}: {why}\n").as_bytes()).unwrap();
+}
+
 pub fn kill(pid: u32, signal: i32) {
     // SAFETY: kill takes no pointer; the pid is that of a child which has not been waited for.
     unsafe { libc::kill(pid as i32, signal) };
