@@ -154,7 +154,8 @@ impl Way {
                 self.walk.step(self.rank(place), tree.len(), most);
             }
         }
-        Next::Around(self.blocks.step(place, tree.len()).collect())
+        // This one is being fetched anyway.
+        Next::Around(self.blocks.step(place, tree.len()).filter(|other| *other != place).collect())
     }
 
     fn fetched_in_order(&mut self, places: &[usize]) {

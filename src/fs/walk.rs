@@ -145,7 +145,7 @@ mod tests {
             assert_eq!(walk.step(place, 100, MOST), Some(0..0), "the same again");
         }
         assert!(!walk.is_lost());
-        (0..2).for_each(|n| drop(walk.step(n * 50, 100, MOST)));
+        (0..2).for_each(|n| _ = walk.step(n * 50, 100, MOST));
         assert!(walk.is_lost());
     }
 

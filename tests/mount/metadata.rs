@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use logarchivefs::demo::logs::Random;
 use logarchivefs::envelope::SealAs;
 
 use crate::common::archive::{self, DAY, Log};
@@ -56,9 +55,7 @@ fn archived_objects_are_asked_for_once_a_listing() {
     let server = Server::start();
     let logs: Vec<Log> = (0..50).map(|n| Log::at(60 * n)).collect();
     for log in &logs {
-        let (metadata, body) = archive::sealed(SealAs::V2, 0, &archive::gzip(b"restored\n"), &mut Random::new(1));
-        let metadata: Vec<(&str, &str)> = metadata.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        server.put_class(&log.key(), &metadata, body, "GLACIER");
+        archive::put(&server, log, SealAs::V2, &archive::gzip(b"restored\n"));
     }
     let archived = |r: &Seen| r.is_get().then(|| Reply::error(403, "InvalidObjectState"));
     server.set_hook(archived);
