@@ -25,6 +25,8 @@ mod life;
 mod listing;
 #[path = "mount/memory.rs"]
 mod memory;
+#[path = "mount/metadata.rs"]
+mod metadata;
 #[path = "mount/metrics.rs"]
 mod metrics;
 #[path = "mount/model.rs"]

@@ -1,49 +1,51 @@
 //! A value that is fetched when it is first asked for and again when it is older than its lifetime.
 //!
-//! Invariants: one fetch at a time; while a newer value is being fetched, the old one serves; a failed fetch changes
-//! nothing and is not remembered: those who waited for it have its error, and the next caller tries again.
+//! Invariants: one fetch at a time; while a newer value is being fetched, the old one serves, and it serves on if that fails;
+//! what is said to be out of date while a value is being fetched is still so when it is there. A failed fetch changes
+//! nothing: those who waited for it have its error; the next caller tries again, or, where an old value serves, a second
+//! later at the earliest.
 
 use std::future::Future;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::err;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::store::Waited;
 
 pub struct Fresh<T> {
     current: RwLock<Option<Aged<T>>>,
+    /// How often it was said that the value is out of date.
+    outdated: AtomicU64,
     fetching: tokio::sync::Mutex<()>,
     waited: Waited,
+    /// The last fetch failed.
+    failed: Mutex<Option<(Instant, Error)>>,
 }
 
 struct Aged<T> {
     value: Arc<T>,
     since: Instant,
-    due: Due,
+    /// Of what was said to be out of date it knows so much.
+    knows: u64,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Due {
-    /// When its time has come.
-    ByAge,
-    /// [`Fresh::age`]: as if that were now.
-    Now,
-    /// [`Fresh::expire`]: nobody may have it any more.
-    Gone,
-}
+/// After a failure, while an old value serves.
+const PAUSE: Duration = Duration::from_secs(1);
 
 impl<T> Default for Fresh<T> {
     fn default() -> Self {
-        Fresh { current: RwLock::new(None), fetching: tokio::sync::Mutex::new(()), waited: Waited::default() }
+        let (outdated, fetching, waited, failed) = Default::default();
+        Fresh { current: RwLock::new(None), outdated, fetching, waited, failed }
     }
 }
 
 impl<T: Send + Sync + 'static> Fresh<T> {
-    /// The value: a fresh one as it is; an old one after `fetch` was started in the background; a missing or expired
-    /// one when `fetch` has brought it.
+    /// The value: a fresh one as it is; an old one after `fetch` was started in the background; a missing one when `fetch`
+    /// has brought it.
     pub async fn get<F, Fut>(self: &Arc<Self>, ttl: Duration, fetch: F) -> Result<Arc<T>>
     where
         F: FnOnce() -> Fut + Send + 'static,
@@ -55,11 +57,10 @@ impl<T: Send + Sync + 'static> Fresh<T> {
                 let this = Arc::clone(self);
                 tokio::spawn(async move {
                     let Ok(_one) = this.fetching.try_lock() else { return };
-                    if matches!(this.look(ttl), Look::Old(_)) {
-                        match fetch().await {
-                            Ok(new) => drop(this.put(new)),
-                            Err(e) => log::warn!("a listing could not be refreshed, the old one serves on: {e}"),
-                        }
+                    if matches!(this.look(ttl), Look::Old(_))
+                        && let Err(e) = this.fetch(fetch).await
+                    {
+                        log::warn!("a listing could not be refreshed, the old one serves on: {e}");
                     }
                 });
                 return Ok(value);
@@ -74,12 +75,26 @@ impl<T: Send + Sync + 'static> Fresh<T> {
                 return Ok(value); // somebody else fetched it meanwhile
             }
             this.waited.check(since)?;
-            match fetch().await {
-                Ok(new) => Ok(this.put(new)),
-                Err(e) => {
-                    this.waited.failed(&e);
-                    Err(e)
-                }
+            this.fetch(fetch).await
+        });
+        task.await.map_err(|_| err!(Kind::Internal, "a listing's task panicked"))?
+    }
+
+    /// A value that knows of all that was said to be out of date so far. Goes on if nobody waits for it any more.
+    pub async fn renewed<F, Fut>(self: &Arc<Self>, fetch: F) -> Result<Arc<T>>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T>> + Send + 'static,
+    {
+        let (this, wanted) = (Arc::clone(self), self.outdated());
+        let task = tokio::spawn(async move {
+            let _one = this.fetching.lock().await;
+            if let Some((value, _)) = this.current().filter(|(_, knows)| *knows >= wanted) {
+                return Ok(value);
+            }
+            match this.failure() {
+                Some(e) => Err(e),
+                None => this.fetch(fetch).await,
             }
         });
         task.await.map_err(|_| err!(Kind::Internal, "a listing's task panicked"))?
@@ -87,47 +102,55 @@ impl<T: Send + Sync + 'static> Fresh<T> {
 
     /// The value as it is, if there is one.
     pub fn peek(&self) -> Option<Arc<T>> {
+        self.current().map(|(value, _)| value)
+    }
+
+    /// The same, with how much it knows: see [`Fresh::age`].
+    pub fn current(&self) -> Option<(Arc<T>, u64)> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        current.as_ref().map(|aged| Arc::clone(&aged.value))
+        current.as_ref().map(|aged| (Arc::clone(&aged.value), aged.knows))
     }
 
     /// Fetches a new value, whatever the age of the one there is, which serves meanwhile.
     pub async fn refresh<Fut: Future<Output = Result<T>>>(&self, fetch: impl FnOnce() -> Fut) -> Result<()> {
         let _one = self.fetching.lock().await;
-        self.put(fetch().await?);
-        Ok(())
+        self.fetch(fetch).await.map(drop)
     }
 
-    /// The next caller has a new value fetched, and the old one.
-    pub fn age(&self) {
-        self.set_due(Due::Now);
+    /// The value is out of date: the next caller has a new one fetched, and the old one. Values that know less than what is
+    /// returned here do not know of it.
+    pub fn age(&self) -> u64 {
+        self.outdated.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    /// The next caller fetches and waits for it: something in the value is known to be wrong.
-    pub fn expire(&self) {
-        self.set_due(Due::Gone);
-    }
-
-    fn set_due(&self, due: Due) {
-        if let Some(aged) = self.current.write().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            aged.due = due;
-        }
+    fn outdated(&self) -> u64 {
+        self.outdated.load(Ordering::SeqCst)
     }
 
     fn look(&self, ttl: Duration) -> Look<T> {
-        match self.current.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            None => Look::Nothing,
-            Some(aged) if aged.due == Due::Gone => Look::Nothing,
-            Some(aged) if aged.due == Due::ByAge && aged.since.elapsed() < ttl => Look::Fresh(Arc::clone(&aged.value)),
-            Some(aged) => Look::Old(Arc::clone(&aged.value)),
-        }
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(aged) = current.as_ref() else { return Look::Nothing };
+        let is_fresh = aged.knows >= self.outdated() && aged.since.elapsed() < ttl;
+        let value = Arc::clone(&aged.value);
+        if is_fresh || self.failure().is_some() { Look::Fresh(value) } else { Look::Old(value) }
     }
 
-    fn put(&self, value: T) -> Arc<T> {
-        let value = Arc::new(value);
-        let aged = Aged { value: Arc::clone(&value), since: Instant::now(), due: Due::ByAge };
+    /// The last fetch, if it failed a moment ago.
+    fn failure(&self) -> Option<Error> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.as_ref().filter(|(at, _)| at.elapsed() < PAUSE).map(|(_, e)| e.clone())
+    }
+
+    /// To be called by one at a time.
+    async fn fetch<Fut: Future<Output = Result<T>>>(&self, fetch: impl FnOnce() -> Fut) -> Result<Arc<T>> {
+        let knows = self.outdated();
+        let result = fetch().await;
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) =
+            result.as_ref().err().map(|e| (Instant::now(), e.clone()));
+        let value = Arc::new(result.inspect_err(|e| self.waited.failed(e))?);
+        let aged = Aged { value: Arc::clone(&value), since: Instant::now(), knows };
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(aged);
-        value
+        Ok(value)
     }
 }
 
@@ -140,12 +163,12 @@ enum Look<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     const TTL: Duration = Duration::from_secs(60);
 
-    #[tokio::test]
-    async fn fetched_once_until_it_expires() {
+    #[tokio::test(start_paused = true)]
+    async fn fetched_once_until_it_is_out_of_date() {
         let cell = Arc::new(Fresh::<u32>::default());
         let calls = Arc::new(AtomicU32::new(0));
         let fetch = || {
@@ -154,11 +177,49 @@ mod tests {
         };
         assert_eq!(*cell.get(TTL, fetch()).await.unwrap(), 0);
         assert_eq!(*cell.get(TTL, fetch()).await.unwrap(), 0);
-        cell.expire();
+        cell.age();
+        assert_eq!(*cell.get(TTL, fetch()).await.unwrap(), 0, "the old value at once");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(*cell.get(TTL, fetch()).await.unwrap(), 1, "the new one by and by");
+        tokio::time::sleep(TTL).await;
         assert_eq!(*cell.get(TTL, fetch()).await.unwrap(), 1);
-        // Lifetime zero: the old value at once, the new one by and by.
-        let served = *cell.get(Duration::ZERO, fetch()).await.unwrap();
-        assert!(served <= 2);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(*cell.get(TTL, fetch()).await.unwrap(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_newer_value_shares_one_fetch_and_one_failure() {
+        let cell = Arc::new(Fresh::<u32>::default());
+        let calls = Arc::new(AtomicU32::new(0));
+        let fetch = |fails: bool| {
+            let calls = Arc::clone(&calls);
+            move || async move {
+                let call = calls.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                if fails { Err(err!(Kind::Storage, "down")) } else { Ok(call) }
+            }
+        };
+        assert_eq!(*cell.get(TTL, fetch(false)).await.unwrap(), 0);
+        (0..3).for_each(|_| _ = cell.age());
+        let (a, b) = tokio::join!(cell.renewed(fetch(false)), cell.renewed(fetch(false)));
+        assert_eq!((*a.unwrap(), *b.unwrap()), (1, 1));
+        assert_eq!(*cell.renewed(fetch(false)).await.unwrap(), 1, "it knows all");
+        // What is said while it is being fetched may not be in it.
+        cell.age();
+        let (value, ()) = tokio::join!(cell.renewed(fetch(false)), async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            cell.age();
+        });
+        assert_eq!((*value.unwrap(), *cell.renewed(fetch(false)).await.unwrap()), (2, 3));
+        cell.age();
+        let (a, b) = tokio::join!(cell.renewed(fetch(true)), cell.renewed(fetch(true)));
+        assert!(a.is_err() && b.is_err());
+        // Nobody is made to wait, and nothing is asked, for a while.
+        assert_eq!(*cell.get(TTL, fetch(true)).await.unwrap(), 3);
+        assert!(cell.renewed(fetch(true)).await.is_err());
+        assert_eq!(calls.load(Ordering::Relaxed), 5);
+        tokio::time::sleep(PAUSE).await;
+        assert_eq!(*cell.renewed(fetch(false)).await.unwrap(), 5);
     }
 
     #[tokio::test]

@@ -17,6 +17,7 @@
 mod build;
 mod fresh;
 mod gate;
+mod gone;
 mod history;
 mod item;
 mod list;
@@ -37,6 +38,7 @@ use futures::StreamExt;
 use futures::stream;
 
 use fresh::Fresh;
+pub use gone::Current;
 pub use history::History;
 pub use item::{Item, ItemRef};
 use list::{Hurry, Lister};
@@ -90,6 +92,7 @@ type TreeId = (Arc<str>, Arc<str>);
 struct Tree {
     cell: Arc<Fresh<ResourceTree>>,
     prefixes: Arc<Vec<String>>,
+    gone: Arc<gone::Gone>,
 }
 
 /// The resource of a stack that was entered last, and how many behind it are listed ahead.
@@ -132,7 +135,7 @@ impl Catalog {
 
     async fn listed(&self, stack: &Arc<str>, resource: &Arc<str>, hurry: Hurry) -> Result<Arc<ResourceTree>> {
         let listed = self.stack(stack).await?;
-        let Tree { cell, prefixes } = self.0.place(stack, resource, &listed);
+        let Tree { cell, prefixes, .. } = self.0.place(stack, resource, &listed);
         let lister = Arc::clone(&self.0.lister);
         cell.get(self.0.ttl, move || async move { lister.resource(&prefixes, hurry).await }).await
     }
@@ -150,13 +153,6 @@ impl Catalog {
             tokio::spawn(async move { catalog.listed(&stack, &next, Hurry::Ahead).await.map(drop) });
         }
         self.tree(stack, resource).await
-    }
-
-    /// Something in this resource's listing is known to be out of date: the next look lists it again.
-    pub fn expire(&self, stack: &Arc<str>, resource: &Arc<str>) {
-        if let Some(tree) = lock(&self.0.trees).get(&(Arc::clone(stack), Arc::clone(resource))) {
-            tree.cell.expire();
-        }
     }
 
     /// Everything that has been listed is listed again, from now on (SIGHUP); meanwhile the old listings serve.
@@ -220,7 +216,7 @@ impl Inner {
             .for_each_concurrent(REFRESHED, |(stack, resource)| async move {
                 let listed = lock(&self.stacks).get(&stack).and_then(|cell| cell.peek());
                 let Some(listed) = listed else { return };
-                let Tree { cell, prefixes } = self.place(&stack, &resource, &listed);
+                let Tree { cell, prefixes, .. } = self.place(&stack, &resource, &listed);
                 cell.refresh(|| async { self.lister.resource(&prefixes, Hurry::Ahead).await })
                     .await
                     .unwrap_or_else(failed);

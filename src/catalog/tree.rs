@@ -58,6 +58,16 @@ pub struct DayFolder {
     links: Range<u32>,
 }
 
+impl DayFolder {
+    pub fn file_count(&self) -> usize {
+        self.files.len()
+    }
+
+    pub fn link_count(&self) -> usize {
+        self.links.len()
+    }
+}
+
 /// The folders of one resource, as one listing showed it. Immutable: a refresh makes a new one.
 #[derive(Default)]
 pub struct ResourceTree {
@@ -78,6 +88,10 @@ pub struct ResourceTree {
 
 /// The number of the last tree that was made.
 static SERIAL: AtomicU64 = AtomicU64::new(0);
+
+pub(super) fn next_serial() -> u64 {
+    SERIAL.fetch_add(1, Relaxed) + 1
+}
 
 /// Keys that a listing showed and the tree leaves out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -124,7 +138,7 @@ impl ResourceTree {
         folders: Vec<Arc<str>>,
         classes: Vec<Arc<str>>,
     ) {
-        self.serial = SERIAL.fetch_add(1, Relaxed) + 1;
+        self.serial = next_serial();
         self.bytes = rows.iter().map(|row| row.size).sum();
         (self.rows, self.odd, self.folders, self.classes) = (rows, odd, folders, classes);
         self.ids.shrink_to_fit();

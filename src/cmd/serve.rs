@@ -69,7 +69,7 @@ impl Service {
                 _ = self.hangup.recv() => {
                     log::info!("SIGHUP: listings are fetched again, and objects that failed looked at anew");
                     self.fs.catalog().refresh_all();
-                    self.fs.objects().forget_failed();
+                    self.fs.forget_failed();
                     self.fs.reopen_audit();
                 }
             }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::node::{Dir, Ino, Node};
 use super::{DirEntry, Fs, NodeKind, control, not_found};
 use crate::catalog::names::Day;
-use crate::catalog::{DayEntry, ResourceTree};
-use crate::error::Result;
+use crate::catalog::{Current, DayEntry};
+use crate::error::{Error, Kind, Result};
 
 impl Fs {
     pub(super) async fn child(&self, dir: &Dir, name: &str) -> Result<Node> {
@@ -44,9 +44,26 @@ impl Fs {
                 day.map(|day| Node::Dir(Dir::Day(Arc::clone(stack), Arc::clone(resource), Arc::clone(container), day)))
             }
             Dir::Day(stack, resource, container, day) => {
-                let tree = self.catalog.tree(stack, resource).await?;
-                let folder = tree.container(container).and_then(|c| c.day(*day));
-                folder.and_then(|folder| tree.day_entry(folder, name)).map(|entry| node_of(dir, stack, resource, entry))
+                let find = |current: &Current| {
+                    let folder = current.tree.container(container).and_then(|c| c.day(*day));
+                    let entry = folder.and_then(|folder| current.tree.day_entry(folder, name))?;
+                    let gone = current.lacks(&entry.item().view());
+                    Some((entry, gone))
+                };
+                let mut found = find(&self.catalog.current(stack, resource).await?);
+                if let Some((_, Some(_))) = found
+                    && let Some(newer) = self.catalog.renewed(stack, resource).await
+                {
+                    found = find(&newer);
+                }
+                match found {
+                    Some((entry, None)) => Some(node_of(dir, stack, resource, entry)),
+                    Some((entry, Some(Kind::Stale))) => {
+                        // What took its place was not listed so far.
+                        return Err(Error::new(Kind::Stale, "the object was replaced").about(&entry.item().key()));
+                    }
+                    _ => None,
+                }
             }
         };
         found.ok_or_else(not_found)
@@ -81,7 +98,8 @@ impl Fs {
     }
 
     /// What a folder within a resource shows.
-    pub(super) fn entries(&self, ino: Ino, dir: &Dir, tree: &ResourceTree) -> Vec<DirEntry> {
+    pub(super) fn entries(&self, ino: Ino, dir: &Dir, current: &Current) -> Vec<DirEntry> {
+        let tree = &current.tree;
         let mut entries = self.own_entries(ino, dir);
         let folder = |name: &str, dir: Dir| {
             let ino = self.nodes.number(&Node::Dir(dir));
@@ -104,7 +122,8 @@ impl Fs {
                 let Some(folder) = tree.container(id).and_then(|c| c.day(*day)) else { return entries };
                 // Most entries of a tree are files: no node for each, nor a new buffer.
                 let mut scratch = String::new();
-                entries.extend(tree.day_entries(folder).map(|(item, is_link)| {
+                let there = tree.day_entries(folder).filter(|(item, _)| current.lacks(item).is_none());
+                entries.extend(there.map(|(item, is_link)| {
                     scratch.clear();
                     item.write_name(&mut scratch);
                     let name: Box<str> = scratch.as_str().into();

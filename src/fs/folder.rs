@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use super::node::{Dir, Ino};
 use super::{DirEntry, Fs, not_found};
-use crate::catalog::ResourceTree;
+use crate::catalog::Current;
 use crate::error::Result;
 
 /// What `opendir` says.
@@ -25,7 +25,7 @@ pub(super) struct Folder {
     ino: Ino,
     dir: Dir,
     /// What is to be shown, if that is not in `entries` already.
-    tree: Option<Arc<ResourceTree>>,
+    current: Option<Current>,
     entries: Arc<Entries>,
 }
 
@@ -71,39 +71,40 @@ impl Fs {
     /// Opens a folder: looks at its listing once, for all reads of this handle.
     pub async fn opendir(&self, ino: Ino) -> Result<OpenedFolder> {
         let dir = self.dir(ino)?;
-        let (tree, entries) = match &dir {
+        let (current, entries) = match &dir {
             Dir::Root | Dir::Control | Dir::Stack(_) => {
                 (None, Arc::new(OnceLock::from(self.upper_entries(ino, &dir).await?)))
             }
             Dir::Resource(stack, resource) | Dir::Container(stack, resource, _) | Dir::Day(stack, resource, ..) => {
-                let tree = match &dir {
-                    Dir::Resource(..) => self.catalog.enter(stack, resource).await?,
-                    _ => self.catalog.tree(stack, resource).await?,
-                };
+                if matches!(dir, Dir::Resource(..)) {
+                    self.catalog.enter(stack, resource).await?;
+                }
+                let current = self.catalog.current(stack, resource).await?;
+                let tree = &current.tree;
                 let found = match &dir {
                     Dir::Container(_, _, id) => tree.container(id).is_some(),
                     Dir::Day(_, _, id, day) => tree.container(id).is_some_and(|c| c.day(*day).is_some()),
                     _ => true,
                 };
-                (Some(tree).filter(|_| found), Arc::default())
+                (Some(current).filter(|_| found), Arc::default())
             }
         };
-        if tree.is_none() && entries.get().is_none() {
+        if current.is_none() && entries.get().is_none() {
             return Err(not_found());
         }
-        let shown = tree.as_ref().and_then(|tree| {
-            let serial = tree.serial();
+        let shown = current.as_ref().and_then(|current| {
+            let serial = current.serial();
             self.nodes.shown(ino, |shown| (shown.open(serial), shown.entries(serial)))
         });
         let ((cache, keep), entries) = shown.unwrap_or(((false, false), entries));
-        Ok(OpenedFolder { handle: self.folders.open(Folder { ino, dir, tree, entries }), cache, keep })
+        Ok(OpenedFolder { handle: self.folders.open(Folder { ino, dir, current, entries }), cache, keep })
     }
 
     /// Calls `show` with the entries of an open folder from place `from` on, until it says that there is no more room.
     pub fn readdir(&self, handle: u64, from: usize, mut show: impl FnMut(usize, &DirEntry) -> bool) -> Result<()> {
         let folder = self.folders.get(handle)?;
-        let entries = folder.entries.get_or_init(|| match &folder.tree {
-            Some(tree) => self.entries(folder.ino, &folder.dir, tree),
+        let entries = folder.entries.get_or_init(|| match &folder.current {
+            Some(current) => self.entries(folder.ino, &folder.dir, current),
             None => Vec::new(),
         });
         for (place, entry) in entries.iter().enumerate().skip(from) {
@@ -119,7 +120,7 @@ impl Fs {
         if folder.dir != Dir::Control {
             self.activity.touch();
         }
-        if folder.tree.is_some() {
+        if folder.current.is_some() {
             self.nodes.shown(folder.ino, Shown::close);
         }
     }

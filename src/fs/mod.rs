@@ -5,8 +5,10 @@
 //! object version that it opened; a folder handle is a snapshot, so a refresh neither loses nor repeats an entry.
 
 mod activity;
+mod ahead;
 mod attr;
 mod audited;
+mod blocks;
 mod children;
 pub mod control;
 mod deadline;
@@ -15,19 +17,21 @@ mod failures;
 mod folder;
 mod handle;
 mod node;
+mod order;
+mod remembered;
 mod report;
-mod sizes;
+mod stat;
 mod walk;
 mod xattr;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use activity::Activity;
+use ahead::{Walks, Want};
 pub use attr::{Attr, Kind as NodeKind, Look};
 use audited::Trail;
 use control::{About, Control};
@@ -38,9 +42,8 @@ pub use folder::OpenedFolder;
 use handle::Handles;
 pub use node::Ino;
 use node::{Dir, Node, Nodes};
+use remembered::Remembered;
 pub use report::Report;
-use sizes::{Sizes, Version};
-use walk::Walk;
 
 use crate::audit::Audit;
 pub use crate::audit::Caller;
@@ -49,17 +52,16 @@ use crate::catalog::names::Day;
 use crate::catalog::{Catalog, Item};
 use crate::err;
 use crate::error::{Error, Kind, Result};
-use crate::object::{Awaited, Listed, LogFile, Objects, Size, Told};
+use crate::object::{Awaited, Listed, LogFile, Objects, Told};
 
 pub struct Fs {
     catalog: Catalog,
     objects: Objects,
     look: Look,
     nodes: Nodes,
-    /// How each resource's files are being asked for.
-    walks: Mutex<HashMap<Place, Walk>>,
+    walks: Walks,
     report: Report,
-    sizes: Sizes,
+    remembered: Arc<Remembered>,
     /// Where text goes that the kernel will ask for; set once there is a kernel.
     pages: OnceLock<Arc<dyn Pages>>,
     files: Handles<OpenFile>,
@@ -75,6 +77,7 @@ type Place = (Arc<str>, Arc<str>);
 
 struct OpenFile {
     file: Arc<LogFile>,
+    item: Item,
     place: Place,
     /// End of the last read: where a sequential reader goes on.
     last: AtomicU64,
@@ -119,7 +122,7 @@ pub struct Opened {
 impl Fs {
     pub fn new(catalog: Catalog, objects: Objects, look: Look, about: About) -> Self {
         let (nodes, control) = (Nodes::new(catalog.bucket()), Control::new(about));
-        let (walks, report, sizes, pages, files, folders, activity, ends) = Default::default();
+        let (walks, report, remembered, pages, files, folders, activity, ends) = Default::default();
         let audit = None;
         Fs {
             catalog,
@@ -128,7 +131,7 @@ impl Fs {
             nodes,
             walks,
             report,
-            sizes,
+            remembered,
             pages,
             files,
             folders,
@@ -168,7 +171,7 @@ impl Fs {
         }
         let node = self.child(&dir, name).await?;
         if let Node::File(item, stack, resource) = &node {
-            self.fetch_ahead(item, stack, resource).await?;
+            self.fetch_ahead(Want::Attributes, item, stack, resource);
         }
         let size_first = self.attr_of(Ino::ROOT, &node).await?;
         let ino = self.nodes.remember(node);
@@ -233,6 +236,10 @@ impl Fs {
         };
         let file = self.log_file(item);
         let keep_cache = file.proven_size().is_some();
+        // The kernel may have the text of a proven file, and those of the next ones.
+        if !keep_cache {
+            self.fetch_ahead(Want::Text, item, stack, resource);
+        }
         let first = || {
             // From here on only exact sizes are told. A hint told before could still arrive after the first read was sent,
             // and then the kernel would not believe that read's end of file: it would show zeros up to the hint.
@@ -242,9 +249,13 @@ impl Fs {
         };
         let opened = file.open(first).await;
         let opened = self.watch_listing(&file, stack, resource, opened);
+        if opened.as_ref().err().is_none_or(|e| e.kind().is_verdict()) {
+            self.note(&file);
+        }
         let place = (Arc::clone(stack), Arc::clone(resource));
         let (last, late, trail) = Default::default();
-        let opened = opened.map(|()| OpenFile { file: Arc::clone(&file), place, last, late, trail });
+        let (open, item) = (Arc::clone(&file), item.clone());
+        let opened = opened.map(|()| OpenFile { file: open, item, place, last, late, trail });
         let handle = self.files.open(self.audited(caller, &file, keep_cache, opened).await?);
         self.unless_ended(handle)?;
         self.control.served.opens.fetch_add(1, Ordering::Relaxed);
@@ -258,6 +269,9 @@ impl Fs {
         }
         let open = self.files.get(handle)?;
         let awaited = open.file.awaits(offset..offset.saturating_add(len as u64));
+        if open.last.load(Ordering::Relaxed) == 0 {
+            self.fetch_ahead(Want::Text, &open.item, &open.place.0, &open.place.1);
+        }
         let result = open.file.read_at(offset, len).await;
         let text = self.watch_listing(&open.file, &open.place.0, &open.place.1, result)?;
         self.control.served.read(text.len());
@@ -281,24 +295,19 @@ impl Fs {
         // Before it is out of the table: what is in there is closed by the end of the audit log.
         if let Ok(open) = self.files.get(handle) {
             open.closed();
+            self.note(&open.file);
         }
         self.files.close(handle);
     }
 
-    pub async fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {
-        let node = self.node(ino)?;
-        let Node::File(item, ..) = &*node else { return Err(Error::new(Kind::NoAttribute, "no such attribute")) };
-        xattr::get(&self.log_file(item), item, self.catalog.bucket(), name).await
-    }
-
-    pub fn listxattr(&self, ino: Ino) -> Result<Vec<u8>> {
-        let node = self.node(ino)?;
-        let Node::File(item, ..) = &*node else { return Ok(Vec::new()) };
-        Ok(xattr::list(&self.log_file(item), item))
-    }
-
     pub fn statfs(&self) -> Totals {
         self.catalog.totals()
+    }
+
+    /// Objects that were found damaged are looked at anew.
+    pub fn forget_failed(&self) {
+        self.objects.forget_failed();
+        self.remembered.forget_failed();
     }
 
     /// How long nobody has asked for anything; zero while something is open.
@@ -332,50 +341,11 @@ impl Fs {
             Node::Dir(_) => Ok(self.look.dir(ino, None)),
             Node::Control(file) => Ok(self.control_attr(ino, *file)),
             Node::Link(_, _, target, item) => Ok(self.look.link(ino, target, item.as_ref())),
-            Node::File(item, stack, resource) => {
-                let (version, listed) = (Version::of(item), listed(item));
-                let file = match self.objects.find(&listed) {
-                    // It knows more, and an open file's size must not be a hint.
-                    Some(file) => file,
-                    None => match self.sizes.get(version) {
-                        Some(size) => return Ok(self.look.file(ino, item, &size)),
-                        None => self.objects.get(&listed),
-                    },
-                };
-                let size = file.size().await;
-                let size = self.watch_listing(&file, stack, resource, size)?;
-                self.sizes.learn(version, &size);
-                if let Size::Unreadable(e) = &size {
-                    self.report.unreadable(e);
-                }
-                Ok(self.look.file(ino, item, &size))
-            }
+            Node::File(item, stack, resource) => self.file_attr(ino, item, stack, resource).await,
         }
     }
 
-    /// Asks for the heads (and, of small files, the text) of the files that a walk is going to ask for next.
-    async fn fetch_ahead(&self, item: &Item, stack: &Arc<str>, resource: &Arc<str>) -> Result<()> {
-        let tree = self.catalog.tree(stack, resource).await?;
-        let place = (Arc::clone(stack), Arc::clone(resource));
-        let ahead = self.walk(&place, |walk| walk.step(item.place(), tree.len()));
-        for next in ahead.filter_map(|place| tree.item(place)) {
-            if self.sizes.get(Version::of(&next)).is_some() {
-                continue;
-            }
-            let file = self.log_file(&next);
-            self.walk(&place, |walk| walk.fetched(next.place()));
-            // A failure is found again, and told, by whoever asks for this file.
-            tokio::spawn(async move { file.size().await.map(drop) });
-        }
-        Ok(())
-    }
-
-    fn walk<T>(&self, place: &Place, step: impl FnOnce(&mut Walk) -> T) -> T {
-        let mut walks = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
-        step(walks.entry(place.clone()).or_default())
-    }
-
-    /// A listing that showed an object which is gone or replaced is out of date, and so is what is known of the object.
+    /// A listing that showed an object which is gone or replaced is out of date there, and so is what is known of the object.
     fn watch_listing<T>(
         &self,
         file: &Arc<LogFile>,
@@ -383,9 +353,12 @@ impl Fs {
         resource: &Arc<str>,
         result: Result<T>,
     ) -> Result<T> {
-        if result.as_ref().is_err_and(|e| matches!(e.kind(), Kind::NotFound | Kind::Stale)) {
+        if let Some(how) = result.as_ref().err().map(Error::kind).filter(|k| matches!(k, Kind::NotFound | Kind::Stale))
+        {
+            let Listed { key, etag, .. } = file.object();
             self.objects.forget(file);
-            self.catalog.expire(stack, resource);
+            self.remembered.forget(file.object());
+            self.catalog.gone(stack, resource, key, etag, how);
         }
         result
     }

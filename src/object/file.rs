@@ -303,6 +303,11 @@ impl LogFile {
         scan.done().filter(|done| done.as_ref().err().is_none_or(|e| e.kind().is_verdict()))
     }
 
+    /// The scan, if there is one.
+    pub(super) fn known_scan(&self) -> Option<Arc<Scan>> {
+        self.scan.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Takes up an earlier pass whose proof is in the cache folder.
     async fn recall(&self, head: &Arc<Head>) {
         let recall = || async {

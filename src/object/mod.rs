@@ -35,6 +35,7 @@ mod shelf;
 mod stretch;
 mod sweep;
 mod turn;
+mod warm;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -133,6 +134,8 @@ pub struct Objects {
     clock: AtomicU64,
     /// The whole budget. Proofs of files that nobody holds are dropped, oldest first, beyond a fourth of it.
     memory: usize,
+    /// Files that nobody holds, at most.
+    idle: usize,
 }
 
 struct Kept {
@@ -140,8 +143,8 @@ struct Kept {
     used: u64,
 }
 
-/// How many files nobody holds are remembered at most (envelope, proof, verdict): some 5 KB each, beside the budget. Sizes
-/// are remembered longer, see `fs::sizes`.
+/// How many files nobody holds are kept at most (data key, proof): some 5 KB each, beside the budget. What `stat` needs is
+/// remembered longer, see `fs::remembered`.
 const IDLE_FILES: usize = 8_192;
 
 impl Objects {
@@ -169,7 +172,13 @@ impl Objects {
             next_scan: AtomicU64::new(1),
             turns: turn::Turns::new(cpu.cores()),
         };
-        Objects { shared: Arc::new(shared), table: Mutex::new(HashMap::new()), clock: AtomicU64::new(0), memory }
+        let (shared, table, clock) = (Arc::new(shared), Mutex::default(), AtomicU64::default());
+        Objects { shared, table, clock, memory, idle: IDLE_FILES }
+    }
+
+    /// Keeps so many files that nobody holds, at most.
+    pub fn keeping(self, idle: usize) -> Self {
+        Objects { idle, ..self }
     }
 
     /// For the end: waits, though not for long, until the cache folder has what is still to be written there.
@@ -234,7 +243,7 @@ impl Objects {
     /// Forgets files that nobody holds while there are too many or their indexes take too much of the budget.
     /// An eighth goes at a time, so that the work stays small for each call.
     fn trim(&self, table: &mut HashMap<(String, String), Kept>) {
-        if table.len() < IDLE_FILES && self.shared.cache.reserved() <= self.memory / 4 {
+        if table.len() < self.idle && self.shared.cache.reserved() <= self.memory / 4 {
             return;
         }
         let mut idle: Vec<u64> = table.values().filter(|k| Arc::strong_count(&k.file) == 1).map(|k| k.used).collect();

@@ -3,6 +3,7 @@
 
 pub mod archive;
 pub mod client;
+pub mod gate;
 pub mod mounted;
 pub mod proxy;
 pub mod s3;

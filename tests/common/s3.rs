@@ -24,6 +24,8 @@ use s3s::{Body, S3Result, s3_error};
 use sha2::{Digest, Sha256};
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::gate::Gate;
+
 mod service;
 
 pub const BUCKET: &str = "archive";
@@ -108,6 +110,7 @@ pub(crate) struct State {
     seen: Mutex<Vec<Seen>>,
     hook: Mutex<Option<Hook>>,
     latency: Mutex<Duration>,
+    gate: Mutex<Option<Arc<Gate>>>,
     counter: Mutex<u64>,
     unversioned: Mutex<bool>,
     /// The bucket policy.
@@ -252,6 +255,11 @@ impl Server {
         *self.state.latency.lock().unwrap() = latency;
     }
 
+    /// Has every GET of an object pass it from now on.
+    pub fn set_gate(&self, gate: &Arc<Gate>) {
+        *self.state.gate.lock().unwrap() = Some(Arc::clone(gate));
+    }
+
     /// Pages of listings are shorter from now on.
     pub fn set_page(&self, names: usize) {
         *self.state.page.lock().unwrap() = names;
@@ -317,6 +325,11 @@ async fn answer(req: Request<Incoming>, s3: S3Service, state: Arc<State>) -> std
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }
+    let gate = state.gate.lock().unwrap().clone().filter(|_| seen.is_get());
+    let _passing = match gate {
+        Some(gate) => Some(gate.pass().await),
+        None => None,
+    };
     let hook = state.hook.lock().unwrap().clone();
     let reply = match hook.and_then(|hook| hook(&seen)) {
         None if region.is_some_and(|r| r != REGION) => Some(wrong_region(seen.method == "HEAD")),

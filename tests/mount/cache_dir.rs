@@ -10,8 +10,8 @@ use logarchivefs::envelope::SealAs;
 
 use crate::common::archive::{self, Log};
 use crate::common::mounted::{Mount, Setup, errno, forget_pages, xattr};
-use crate::common::s3::{Seen, Server};
-use crate::common::watch::eventually;
+use crate::common::s3::{Reply, Seen, Server};
+use crate::common::watch::{eventually, left_out};
 
 fn gets(server: &Server) -> Vec<Seen> {
     server.requests().into_iter().filter(Seen::is_get).collect()
@@ -334,7 +334,7 @@ impl Tmpfs {
         if mount.is_ok_and(|o| o.status.success()) {
             return Some(Tmpfs(path));
         }
-        eprintln!("left out: mounting a tmpfs takes root");
+        left_out("a file system of a fixed size", "mounting a tmpfs takes root");
         None
     }
 }
@@ -421,6 +421,74 @@ fn two_mounts_keep_one_bound() {
     assert!(cache.proofs() > 0);
 }
 
+/// Killed in the midst of a scan whose ciphertext is being written, several times: what is left is whole or a miss, and the
+/// bound holds.
+#[test]
+fn a_kill_while_the_folder_is_written() {
+    const BOUND: u64 = 16 << 20;
+    let server = Server::start();
+    let logs: Vec<(Log, Vec<u8>)> = (0..3).map(|n| (Log::at(n * 100), archive::noise(n as u64, 12_000_000))).collect();
+    for (log, text) in &logs {
+        archive::put(&server, log, SealAs::V2, &archive::gzip(text));
+    }
+    let cache = Cache::new();
+    // All that there is, under whatever name: a file that was not finished counts too.
+    let used = || -> u64 {
+        let entries = fs::read_dir(cache.path()).unwrap().map(|e| e.unwrap());
+        entries.map(|e| e.metadata().map_or(0, |meta| meta.len())).sum()
+    };
+    let args = ["--cache-size", "16MiB"];
+    for (log, _) in &logs {
+        // The scan cannot end: its last run does not come.
+        let key = log.key();
+        server.set_hook(move |seen| {
+            let late = seen.range.as_deref().is_some_and(|r| r.starts_with("bytes=8388608-"));
+            (seen.key == key && late).then_some(Reply::Hang)
+        });
+        let mut mount = cache.mount(&server, &args);
+        let before: BTreeMap<_, _> = cache.files();
+        let path = mount.path(log.path());
+        let reader = std::thread::spawn(move || fs::read(path));
+        eventually("ciphertext of this scan is written", || {
+            cache.files().keys().any(|name| !before.contains_key(name)).then_some(())
+        });
+        mount.signal(libc::SIGKILL);
+        assert_eq!(mount.wait().code(), None);
+        assert!(reader.join().unwrap().is_err(), "a scan that has not ended gave out text");
+        assert!(used() <= BOUND, "{} bytes", used());
+    }
+    assert_eq!(cache.proofs(), 0);
+    server.clear_hook();
+    for _ in 0..2 {
+        let mount = cache.mount(&server, &args);
+        for (log, text) in &logs {
+            assert!(fs::read(mount.path(log.path())).unwrap() == *text);
+        }
+        assert!(used() <= BOUND, "{} bytes", used());
+        assert!(!mount.log().contains("WARN"), "{}", mount.log());
+    }
+    assert!(cache.proofs() > 0, "nothing was written after the kills");
+}
+
+/// What one mount has read another need not fetch, while both run.
+#[test]
+fn a_mount_beside_it_profits_at_once() {
+    let server = Server::start();
+    let logs = two_logs(&server);
+    let cache = Cache::new();
+    let [one, other] = [0, 1].map(|_| cache.mount(&server, &[]));
+    for (n, (log, text)) in logs.iter().enumerate() {
+        assert!(fs::read(one.path(log.path())).unwrap() == *text);
+        eventually("the proof is there", || (cache.proofs() > n).then_some(()));
+        server.forget();
+        let path = other.path(log.path());
+        assert_eq!(fs::metadata(&path).unwrap().len(), text.len() as u64);
+        assert_eq!(xattr(&path, "auth").unwrap(), "proven", "from one small request");
+        assert!(fs::read(&path).unwrap() == *text);
+        assert_eq!(fetched(&server), 64, "{:#?}", gets(&server));
+    }
+}
+
 #[test]
 fn a_smaller_bound_holds_from_the_start() {
     let server = Server::start();
@@ -467,6 +535,8 @@ fn what_is_not_a_private_folder_is_refused() {
     ];
     if std::os::unix::fs::chown(make("theirs", 0o700), Some(12_345), None).is_ok() {
         cases.push(("theirs", "belongs to user 12345"));
+    } else {
+        left_out("a folder of another user", "giving one away takes root");
     }
     for (name, why) in cases {
         let (code, stderr) = Setup::s3(&server).args([Path::new("--cache-dir"), &dir.path().join(name)]).refused();

@@ -1,6 +1,6 @@
 //! What the tree shows and what it leaves out: selections, short container ids, foreign keys.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
@@ -269,6 +269,52 @@ fn a_stalled_refresh_blocks_nobody() {
     assert_eq!(mount.out("find . | sort"), before);
     assert_eq!(fs::read(mount.path(logs()[0].path())).unwrap(), b"x\n");
     server.clear_hook();
+}
+
+/// A refresh that brings other objects changes no number of what stays; a new version of an object is another file.
+#[test]
+fn inode_numbers_outlast_a_refresh() {
+    let server = Server::start();
+    let logs: Vec<Log> =
+        (0..20).map(|n| Log { container: archive::sha256(&[n % 4]), ..Log::at(i64::from(n) * 600) }).collect();
+    put_all(&server, &logs);
+    let mount = Setup::s3(&server).mount();
+    // Files with their folders, by what `stat` says and by what `readdir` says.
+    let numbers = || -> BTreeMap<String, u64> {
+        let shown = mount.out("find . -printf '%i %p\\n' && find . -mindepth 1 -print0 | xargs -0 stat -c '%i %n'");
+        let mut all = BTreeMap::new();
+        for line in shown.lines() {
+            let (number, path) = line.split_once(' ').unwrap();
+            let number: u64 = number.parse().unwrap();
+            assert_eq!(*all.entry(path.to_owned()).or_insert(number), number, "{path}");
+        }
+        all
+    };
+    let before = numbers();
+    assert!(before.len() > logs.len() + 6, "{before:#?}");
+    // Before, between and behind the others: a stack, resources, containers, days, files. One object goes, one is replaced.
+    let mut new: Vec<Log> =
+        (0..20).map(|n| Log { container: archive::sha256(&[n]), ..Log::at(i64::from(n) * 600 - DAY) }).collect();
+    new.extend(logs.iter().map(|log| Log { resource: "apps-3".into(), ..log.clone() }));
+    new.push(Log { stack: "another".into(), ..logs[0].clone() });
+    put_all(&server, &new);
+    server.delete(&logs[5].key());
+    archive::put(&server, &logs[6], SealAs::V2, &archive::gzip(b"longer\n"));
+    mount.signal(libc::SIGHUP);
+    let last = mount.path(Log { resource: "apps-3".into(), ..logs[19].clone() }.path());
+    let day = mount.path(new[19].path());
+    crate::common::watch::eventually("the new listing is there", || (last.exists() && day.exists()).then_some(()));
+    crate::common::watch::eventually("the kernel has forgotten the old name", || {
+        (fs::metadata(mount.path(logs[6].path())).ok()?.len() == 7).then_some(())
+    });
+    let after = numbers();
+    assert!(after.len() > before.len() + 40);
+    let changed: Vec<&String> =
+        before.iter().filter(|(path, number)| after.get(*path) != Some(number)).map(|(path, _)| path).collect();
+    let of = |n: usize| format!("./{}", logs[n].path());
+    assert_eq!(changed.into_iter().collect::<BTreeSet<_>>(), [&of(5), &of(6)].into_iter().collect());
+    assert!(!after.contains_key(&of(5)));
+    assert_eq!(after.values().collect::<BTreeSet<_>>().len(), after.len(), "two have one number");
 }
 
 /// What one request told of a file is not asked again, not even after a refresh; a new version is.

@@ -14,7 +14,7 @@ use crate::common::archive::{self, Log};
 use crate::common::mounted::{Mount, Setup, xattr};
 use crate::common::s3::Server;
 use crate::common::tiles::{Tiled, Tiles};
-use crate::common::watch::skipped;
+use crate::common::watch::left_out;
 
 /// What DESIGN section 6 allows beside the budget.
 const BESIDES: usize = 100;
@@ -189,7 +189,7 @@ impl Drop for Group {
 #[test]
 fn a_control_group_limits_the_default_budget() {
     let Some(group) = Group::new(200) else {
-        return skipped("no control group can be made here, so none was seen to limit the default budget");
+        return left_out("a control group limits the default budget", "none can be made here");
     };
     let server = Server::start();
     let text = Tiles::new(true).log(1, 150_000_000);

@@ -211,6 +211,90 @@ fn deleted_after_it_was_listed() {
     }
 }
 
+/// One object of a folder goes, or is replaced, while nothing can be listed: the others are there as before, the old text is
+/// never shown again, and what there is now is seen as soon as it can be listed.
+#[test]
+fn what_is_gone_hides_nothing_else() {
+    for (replaced, code) in [(false, 403), (true, 403), (false, 503), (true, 503)] {
+        let server = Server::start();
+        server.set_unversioned();
+        let logs: Vec<Log> = (0..6).map(|n| Log::at(n * 600)).collect();
+        let text = |n: usize| archive::text(n as u64, 10 + n as u64);
+        for (n, log) in logs.iter().enumerate() {
+            archive::put(&server, log, SealAs::V2, &archive::gzip(&text(n)));
+        }
+        let mount = Setup::s3(&server).args(["--request-deadline", "3s"]).mount();
+        let folder = mount.path(logs[0].path()).parent().unwrap().to_owned();
+        let listed = || -> Vec<String> {
+            let mut names: Vec<_> = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+            names.sort();
+            names.into_iter().map(|name| name.into_string().unwrap()).collect()
+        };
+        let all = listed();
+        assert_eq!(all.len(), 6);
+        server.set_hook(move |r| r.is_list().then(|| Reply::error(code, "AccessDenied")));
+        let new = archive::text(99, 30);
+        match replaced {
+            true => drop(archive::put(&server, &logs[2], SealAs::V2, &archive::gzip(&new))),
+            false => server.delete(&logs[2].key()),
+        }
+        let gone = mount.path(logs[2].path());
+        let want = if replaced { libc::ESTALE } else { libc::ENOENT };
+        for _ in 0..3 {
+            assert_eq!(errno(fs::read(&gone)), want, "{replaced} {code}");
+        }
+        let others: Vec<String> = all.iter().filter(|name| !gone.ends_with(name)).cloned().collect();
+        for _ in 0..2 {
+            assert_eq!(listed(), others, "{replaced} {code}");
+            for n in [0, 1, 3, 4, 5] {
+                assert!(fs::read(mount.path(logs[n].path())).unwrap() == text(n));
+            }
+        }
+        if !replaced {
+            archive::put(&server, &logs[2], SealAs::V2, &archive::gzip(&new));
+        }
+        server.clear_hook();
+        eventually("the new object is there", || match fs::read(&gone) {
+            Ok(text) => {
+                assert!(text == new, "another text");
+                Some(())
+            }
+            Err(e) => {
+                assert!([libc::ENOENT, libc::ESTALE].contains(&e.raw_os_error().unwrap()), "{e}");
+                None
+            }
+        });
+        assert_eq!(listed(), all);
+    }
+}
+
+/// However many objects are found gone, one listing is on its way, and nobody waits for it.
+#[test]
+fn many_that_are_gone_cost_one_listing() {
+    let server = Server::start();
+    let logs: Vec<Log> = (0..40).map(|n| Log::at(n * 600)).collect();
+    for (n, log) in logs.iter().enumerate() {
+        archive::put(&server, log, SealAs::V2, &archive::gzip(&archive::text(n as u64, 3)));
+    }
+    let mount = Setup::s3(&server).mount();
+    assert_eq!(mount.out("find . -type f | wc -l"), "40");
+    server.set_hook(|r| r.is_list().then_some(Reply::Hang));
+    server.forget();
+    logs.iter().take(20).for_each(|log| server.delete(&log.key()));
+    for log in &logs[..20] {
+        assert_eq!(errno(File::open(mount.path(log.path()))), libc::ENOENT);
+    }
+    for (n, log) in logs.iter().enumerate().skip(20) {
+        assert!(fs::read(mount.path(log.path())).unwrap() == archive::text(n as u64, 3));
+    }
+    assert_eq!(mount.out("find . -type f | wc -l"), "20");
+    let lists = server.requests().iter().filter(|r| r.is_list()).count();
+    assert!(
+        (1..=2).contains(&lists),
+        "{lists}: one is on its way until its deadline, with a second attempt if all this takes long"
+    );
+}
+
 #[test]
 fn deleted_under_a_handle() {
     let server = Server::start();

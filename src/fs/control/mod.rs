@@ -16,7 +16,6 @@ use serde_json::{Map, Value, json};
 
 use super::failures::stamp;
 use super::handle::Handles;
-use super::walk::Walk;
 use super::{Attr, Fs, Ino, Opened};
 use crate::error::Result;
 pub use crate::key::RESERVED as NAME;
@@ -220,9 +219,6 @@ impl Fs {
     fn facts(&self) -> Facts {
         let Control { started, served, .. } = &self.control;
         let shared = self.objects.shared();
-        let walks = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
-        let ahead = walks.values().map(Walk::totals).fold((0, 0), |sum, walk| (sum.0 + walk.0, sum.1 + walk.1));
-        drop(walks);
         Facts {
             uptime: started.1.elapsed(),
             started: started.0.duration_since(UNIX_EPOCH).unwrap_or_default(),
@@ -239,7 +235,7 @@ impl Fs {
             reads: served.reads.load(Relaxed),
             read_bytes: served.read_bytes.load(Relaxed),
             pushed_bytes: served.pushed_bytes.load(Relaxed),
-            ahead,
+            ahead: self.walks.totals(),
             errors: self.report.counts(),
         }
     }
