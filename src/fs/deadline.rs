@@ -24,7 +24,7 @@ impl Fs {
     pub fn late(&self, asked: Asked, deadline: Duration) -> Error {
         let late = err!(
             Kind::Timeout,
-            "no answer within {deadline:?}, twice --request-deadline: what was asked of S3 goes on, so try again"
+            "nothing to answer after {deadline:?}, twice --request-deadline: what was asked of S3 goes on, so try again"
         );
         let about = match asked {
             Asked::Handle(handle) => self.files.get(handle).ok().map(|open| {

@@ -12,7 +12,6 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::Fs;
-use crate::error::{Error, Kind};
 
 #[derive(Debug, Default)]
 pub(super) struct Ends {
@@ -30,11 +29,10 @@ impl Ends {
 }
 
 impl Fs {
-    /// Waits for the end: the answer to who asks for anything then.
-    pub async fn ended(&self) -> Error {
+    /// Waits for the end, after which nothing is answered.
+    pub async fn ended(&self) {
         // An error says that the sender is gone, which is an end too.
         self.ends.ended.subscribe().wait_for(|ended| *ended).await.ok();
-        Error::new(Kind::Stale, "the mount has ended")
     }
 
     /// Ends it: answers all who wait, and then waits, though not for long, for what is on its way to the page cache.

@@ -64,7 +64,8 @@ impl Adapter {
         self.runtime.spawn(async move {
             let result = tokio::select! {
                 result = timeout(deadline, work) => result.unwrap_or_else(|_| Err(fs.late(asked, deadline))),
-                ended = fs.ended() => Err(ended),
+                // What the kernel says when nobody is there any more.
+                () = fs.ended() => return reply(Err(Errno::ENOTCONN)),
             };
             reply(result.map_err(|e| errno(&fs, &e)));
         });

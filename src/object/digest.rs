@@ -31,7 +31,7 @@ impl Digests {
     }
 
     pub fn with(key: DigestKey) -> Result<Self> {
-        let gmac = UnboundKey::new(&AES_256_GCM, &*key).map_err(|_| err!(Kind::NoMemory, "no memory for digests"))?;
+        let gmac = UnboundKey::new(&AES_256_GCM, &*key).map_err(|_| err!(Kind::Internal, "no key for digests"))?;
         Ok(Digests { gmac: LessSafeKey::new(gmac), key })
     }
 

@@ -530,7 +530,7 @@ fn readers_of_a_slow_scan_have_a_deadline() {
     let server = Server::start();
     let (text, log) = (archive::noise(3, 60_000_000), Log::at(0));
     archive::put(&server, &log, SealAs::V2, &archive::gzip_level(&text, 1));
-    // So little memory that the scan's 29 requests come one after the other.
+    // So little memory that the scan's requests, some 26, come one after the other.
     let mount = Setup::s3(&server).args(["--memory", "32MiB", "--request-deadline", "4s"]).mount();
     let path = mount.path(log.path());
     fs::metadata(&path).unwrap();
@@ -544,15 +544,15 @@ fn readers_of_a_slow_scan_have_a_deadline() {
     let status = within(HANGING, || cat.try_wait().unwrap()).expect("the killed reader is still there");
     assert!(!status.success());
     let told = mount.log();
-    assert!(told.contains("no answer within 8s") && told.contains(&log.key()), "{told}");
+    assert!(told.contains("nothing to answer after 8s") && told.contains(&log.key()), "{told}");
     server.set_latency(Duration::ZERO);
-    // No request is made twice.
+    // It has not begun anew.
     assert!(eventually("the scan ends", || read(&path).ok()) == text);
     let mut runs: Vec<_> = server.requests().into_iter().filter(is_run).filter_map(|seen| seen.range).collect();
     let all = runs.len();
     runs.sort_unstable();
     runs.dedup();
-    assert!(runs.len() >= 28 && all < runs.len() + 28, "{all} requests for {} runs", runs.len());
+    assert!(runs.len() > 20 && all < 2 * runs.len(), "{all} requests for {} runs", runs.len());
 }
 
 /// Objects whose scans hang leave room for another one, also if there are several of them.

@@ -133,7 +133,7 @@ fn faults() -> Vec<String> {
         let (_, large, fault) = table.iter().find(|(key, ..)| *key == seen.key)?;
         (seen.is_get() && *large == is_run(seen)).then(fault)
     });
-    let mount = Setup::s3(&server).args(["--request-deadline", "2s"]).mount();
+    let mount = Setup::s3(&server).args(["--request-deadline", "4s"]).mount();
     mount.out("find . | wc -l");
     let logs: Vec<Log> = logs.into_iter().map(|(log, ..)| log).collect();
     read_all(&mount, &logs);
