@@ -7,11 +7,13 @@ pub fn text(len: usize, seed: u64) -> Vec<u8> {
     let mut random = Random::new(seed);
     let mut out = Vec::with_capacity(len + (1 << 20));
     let mut at = 1_661_299_200;
+    // 500 MB are written before the server says that they were uploaded.
+    const STEP: i64 = 30;
     while out.len() < len {
         for program in [Program::Web, Program::Worker, Program::Database, Program::Proxy] {
-            logs::write(program, &mut random, at, at + 60, 60, &mut out);
+            logs::write(program, &mut random, at, at + STEP, 60, &mut out);
         }
-        at += 60;
+        at += STEP;
     }
     out.truncate(len);
     out
