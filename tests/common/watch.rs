@@ -82,6 +82,12 @@ pub fn detach(path: &Path) {
     unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
 }
 
+/// Unmounts by a plain `umount`, not lazily: nobody may have anything open but children of other tests, which hold all
+/// descriptors of this process until they are programs of their own.
+pub fn unmount(command: &mut Command) {
+    eventually("nobody has anything open", || run(command).status.success().then_some(()));
+}
+
 /// The options of the file system mounted right on `path`: `(mount options, type, source)`.
 pub fn mountinfo(path: &Path) -> Option<(String, String, String)> {
     let all = std::fs::read_to_string("/proc/self/mountinfo").unwrap();

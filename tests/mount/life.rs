@@ -11,7 +11,7 @@ use logarchivefs::envelope::SealAs;
 use crate::common::archive::{self, Log};
 use crate::common::mounted::{Mount, Setup, errno};
 use crate::common::s3::{Reply, Server};
-use crate::common::watch::{detach, eventually, is_mounted, kill, run};
+use crate::common::watch::{detach, eventually, is_mounted, kill, run, unmount};
 use crate::secrets::locks_keys;
 
 fn server() -> Server {
@@ -248,7 +248,7 @@ fn the_background_mount_answers_when_the_command_returns() {
         let locked = pids.iter().all(|pid| locks_keys(*pid));
         match signal {
             Some(signal) => pids.iter().for_each(|pid| kill(*pid, signal)),
-            None => assert!(run(Command::new("fusermount3").arg("-u").arg(&root)).status.success()),
+            None => unmount(Command::new("fusermount3").arg("-u").arg(&root)),
         }
         let ended = eventually("the daemon ends", || daemons(&root).is_empty().then_some(true));
         let left = is_mounted(&root);

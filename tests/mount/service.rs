@@ -11,7 +11,7 @@ use logarchivefs::envelope::SealAs;
 use crate::common::archive::{self, Log};
 use crate::common::mounted::{Mount, PROGRAM, Setup};
 use crate::common::s3::{ACCESS_KEY, REGION, SECRET_KEY, Server};
-use crate::common::watch::{answers, detach, eventually, is_mounted, kill, left_out, mountinfo, run};
+use crate::common::watch::{answers, detach, eventually, is_mounted, kill, left_out, mountinfo, run, unmount};
 
 fn server() -> Server {
     let server = Server::start();
@@ -173,7 +173,7 @@ fn mount8_and_fstab() {
         assert!(names.contains(&".logarchivefs".into()), "{names:?}");
         let (options, _, _) = mountinfo(Path::new(at)).unwrap();
         assert!(options.starts_with("ro,"), "`rw` changes nothing: {options}");
-        assert!(run(Command::new("umount").arg(at)).status.success());
+        unmount(Command::new("umount").arg(at));
         assert!(!is_mounted(Path::new(at)));
     }
     // A dead mount is in nobody's way.
@@ -189,7 +189,7 @@ fn mount8_and_fstab() {
             eventually("the mount is dead", || (!answers(Path::new(at))).then_some(()));
         }
     }
-    assert!(run(Command::new("umount").arg(at)).status.success());
+    unmount(Command::new("umount").arg(at));
     assert!(!is_mounted(Path::new(at)), "neither the dead one nor the new one is left");
     // What fails, fails as mount(8) says it.
     let output = mount8(&["-t", "logarchivefs", "nowhere", at, "-o", &options]);

@@ -22,7 +22,7 @@ use crate::common::archive::{self, Log};
 use crate::common::mounted::{Mount, Setup, errno, forget_pages};
 use crate::common::s3::{Reply, Server};
 use crate::common::tiles::{TILE, Tiled, Tiles};
-use crate::common::watch::{detach, is_mounted, kill, run, within};
+use crate::common::watch::{detach, is_mounted, kill, run, unmount, within};
 
 /// What each thread does in a round.
 const STEPS: u64 = 60;
@@ -379,8 +379,7 @@ fn round(seed: u64, verify: &str) {
         assert!(object.versions.lock().unwrap()[0].is_at(0, usize::MAX, &text), "{}", object.log.path());
     }
     assert_eq!(descriptors(&mount), before);
-    // Not lazily: nobody has anything open.
-    assert!(run(Command::new("umount").arg(mount.root())).status.success());
+    unmount(Command::new("umount").arg(mount.root()));
     assert_eq!(mount.wait().code(), Some(0), "{}", mount.log());
 }
 
