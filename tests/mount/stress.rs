@@ -484,7 +484,15 @@ fn a_program_that_ends_leaves_nobody_waiting() {
                 let told = fs::read_to_string(mount.path(".logarchivefs/status.json")).ok()?;
                 serde_json::from_str::<serde_json::Value>(&told).ok()?.pointer("/served/bytes/pushed")?.as_u64()
             };
-            told = told.and_then(|()| within(HANGS, || pushed().filter(|bytes| *bytes > STOP / 8).map(drop)));
+            // Until both have come as far as they can: what is asked often enough, and stays the same.
+            let (mut last, mut same) = ((0, 0), 0);
+            let settled = || {
+                let now = (read.load(Ordering::Relaxed), pushed()?);
+                same = if now == last { same + 1 } else { 0 };
+                last = now;
+                (now.1 > STOP / 8 && same > 100).then_some(())
+            };
+            told = told.and_then(|()| within(HANGS, settled));
             mount.signal(signal);
             // A zombie has one task; one more is a thread that does not end.
             let tasks = || fs::read_dir(format!("/proc/{}/task", mount.pid())).map_or(0, Iterator::count);
