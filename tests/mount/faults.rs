@@ -585,7 +585,7 @@ fn several_scans_that_hang_leave_room_for_others() {
 /// The kernel reads ahead for all files from one small store of requests: those of many files that hang leave some for others.
 #[test]
 fn many_readers_that_hang_leave_the_kernel_requests() {
-    const HANG: usize = 40;
+    const HANG: usize = 100;
     let server = Server::start();
     let text = archive::noise(3, 3_000_000);
     let gzip = archive::gzip_level(&text, 1);
@@ -609,8 +609,12 @@ fn many_readers_that_hang_leave_the_kernel_requests() {
         })
         .collect();
     // All that may be on their way hang, and the other readers wait behind them.
-    let all = HANG.min(16);
-    eventually("they hang", || (server.requests().iter().filter(|r| is_run(r)).count() >= all).then_some(()));
+    eventually("they hang", || (server.requests().iter().filter(|r| is_run(r)).count() >= 16).then_some(()));
+    let is_open = format!("\"files\":{}", HANG + 1);
+    eventually("all are open", || {
+        let told = fs::read_to_string(mount.path(".logarchivefs/status.json")).ok()?;
+        told.split_whitespace().collect::<String>().contains(&is_open).then_some(())
+    });
     forget_pages(&well);
     let other = std::thread::scope(|scope| {
         let other = scope.spawn(|| whole(&well));
