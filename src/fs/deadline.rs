@@ -19,6 +19,9 @@ pub enum Asked {
     Handle(u64),
 }
 
+/// So long after a read that was late, the next one is hardly waited for.
+const AGAIN: Duration = Duration::from_secs(1);
+
 impl Fs {
     /// The answer to who has waited for `deadline`. What it waits for goes on.
     pub fn late(&self, asked: Asked, deadline: Duration) -> Error {
@@ -28,7 +31,11 @@ impl Fs {
         );
         let about = match asked {
             Asked::Handle(handle) => self.files.get(handle).ok().map(|open| {
-                *open.late.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                let mut late = open.late.lock().unwrap_or_else(PoisonError::into_inner);
+                // Who was not waited for does not make it later.
+                if late.is_none_or(|at| at.elapsed() >= AGAIN) {
+                    *late = Some(Instant::now());
+                }
                 open.file.object().key.clone()
             }),
             Asked::Node(ino) => match self.nodes.get(ino).as_deref() {
@@ -43,7 +50,6 @@ impl Fs {
     /// How long an answer may take that has until `deadline`. The kernel asks once more for a page whose read-ahead failed:
     /// who was late with the one is not waited for as long with the other.
     pub fn patience(&self, asked: Asked, deadline: Duration) -> Duration {
-        const AGAIN: Duration = Duration::from_secs(1);
         let Asked::Handle(handle) = asked else { return deadline };
         let late = self.files.get(handle).ok().and_then(|o| *o.late.lock().unwrap_or_else(PoisonError::into_inner));
         if late.is_some_and(|at| at.elapsed() < AGAIN) { deadline.min(AGAIN / 100) } else { deadline }

@@ -60,10 +60,10 @@ impl Adapter {
         T: Send + 'static,
         R: FnOnce(std::result::Result<T, Errno>) + Send + 'static,
     {
-        let (fs, deadline) = (Arc::clone(&self.fs), self.fs.patience(asked, self.deadline));
+        let (fs, deadline, patience) = (Arc::clone(&self.fs), self.deadline, self.fs.patience(asked, self.deadline));
         self.runtime.spawn(async move {
             let result = tokio::select! {
-                result = timeout(deadline, work) => result.unwrap_or_else(|_| Err(fs.late(asked, deadline))),
+                result = timeout(patience, work) => result.unwrap_or_else(|_| Err(fs.late(asked, deadline))),
                 // What the kernel says when nobody is there any more.
                 () = fs.ended() => return reply(Err(Errno::ENOTCONN)),
             };
