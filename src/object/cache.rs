@@ -15,6 +15,8 @@ use bytes::Bytes;
 use lru::LruCache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::flight::{Flight, Lane, Place};
+
 /// What an entry is: part of one scan of one object version, so a stale entry can never be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CacheKey {
@@ -42,7 +44,7 @@ pub struct Cache {
     /// What the map may hold, before reservations.
     limit: usize,
     reserved: AtomicUsize,
-    flight: Arc<Semaphore>,
+    flight: Arc<Flight>,
     work: Arc<Semaphore>,
     /// Size of each of the two.
     share_kib: u32,
@@ -85,7 +87,7 @@ impl Cache {
             memory,
             limit: memory - memory / 4 - memory / 32 * 3,
             reserved: AtomicUsize::new(0),
-            flight: Arc::new(Semaphore::new(share_kib as usize)),
+            flight: Flight::new(u64::from(share_kib) << 10),
             work: Arc::new(Semaphore::new(share_kib as usize)),
             share_kib,
             small: Arc::new(Semaphore::new(share_kib.div_ceil(4) as usize)),
@@ -190,17 +192,19 @@ impl Cache {
         let _ = self.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |r| Some(r.saturating_sub(bytes)));
     }
 
-    /// Waits for a place for `bytes` that come from the network.
-    pub async fn flight(&self, bytes: u64) -> OwnedSemaphorePermit {
-        self.permit(&self.flight, bytes, self.share_kib).await
+    /// For a large object: its part of the place for bytes that come from the network.
+    pub fn lane(&self) -> Arc<Lane> {
+        self.flight.lane()
     }
 
-    /// What of the place for bytes that come from the network is free, at most.
-    pub fn flight_left(&self) -> u64 {
-        (self.flight.available_permits() as u64) << 10
+    /// Waits for a place there for `bytes`.
+    pub async fn flight(&self, lane: &Arc<Lane>, bytes: u64) -> Place {
+        let place = lane.take(bytes).await;
+        self.used(&self.lock());
+        place
     }
 
-    /// The same for a small object, all of it.
+    /// Waits for a place for a small object, all of it.
     pub async fn small_flight(&self, bytes: u64) -> OwnedSemaphorePermit {
         self.permit(&self.small, bytes, self.share_kib.div_ceil(4)).await
     }
@@ -235,7 +239,7 @@ impl Cache {
     /// What of the budget is in use now.
     fn used(&self, map: &Lru) -> usize {
         let taken = |share: &Semaphore, of: u32| (of as usize).saturating_sub(share.available_permits()) << 10;
-        let large = taken(&self.flight, self.share_kib) + taken(&self.work, self.share_kib);
+        let large = self.flight.taken() as usize + taken(&self.work, self.share_kib);
         let small = taken(&self.small, self.share_kib.div_ceil(4)) + taken(&self.again, self.share_kib.div_ceil(2));
         let used = map.bytes + self.reserved() + large + small;
         self.peak.fetch_max(used, Ordering::Relaxed);
@@ -307,10 +311,12 @@ mod tests {
     #[tokio::test]
     async fn bytes_in_flight_are_bounded() {
         let cache = Cache::new(64 << 20);
-        let all = cache.flight(u64::MAX).await;
-        assert!(futures::FutureExt::now_or_never(cache.flight(1)).is_none());
+        let lane = cache.lane();
+        let all = cache.flight(&lane, u64::MAX).await;
+        assert!(futures::FutureExt::now_or_never(cache.flight(&lane, 1)).is_none());
+        assert_eq!(cache.stats().used, 8 << 20);
         drop(all);
         assert_eq!((cache.stats().used, cache.stats().peak), (0, 8 << 20));
-        assert!(futures::FutureExt::now_or_never(cache.flight(1)).is_some());
+        assert!(futures::FutureExt::now_or_never(cache.flight(&lane, 1)).is_some());
     }
 }

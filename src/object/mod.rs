@@ -22,6 +22,7 @@ mod cutter;
 mod digest;
 mod disk;
 mod file;
+pub mod flight;
 mod follow;
 pub mod head;
 mod pass;

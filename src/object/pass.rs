@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
+use futures::future::Either;
 use futures::stream::{self, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
@@ -80,13 +81,18 @@ impl Scan {
         let total = self.head.total;
         let runs = total.div_ceil(RUN);
         let mut verifier = self.head.content.verifier(total)?;
+        let lane = self.shared.cache.lane();
         let fetch = |n: u64| {
-            let scan = Arc::clone(self);
+            let (scan, lane) = (Arc::clone(self), Arc::clone(&lane));
             async move {
                 let range = n * RUN..((n + 1) * RUN).min(total);
                 // In order: a later run that has its place must not keep an earlier one from it.
                 let (cache, len, small) = (&scan.shared.cache, range.end - range.start, scan.head.is_small());
-                let permit = if small { cache.small_flight(len).await } else { cache.flight(len).await };
+                let place = if small {
+                    Either::Left(cache.small_flight(len).await)
+                } else {
+                    Either::Right(cache.flight(&lane, len).await)
+                };
                 // A task of its own goes on while this one computes; not after a failure of another run.
                 let scan = Arc::clone(&scan);
                 let task = Running(tokio::spawn(async move {
@@ -101,17 +107,15 @@ impl Scan {
                     }
                     let (cpu, input) = (scan.shared.cpu.clone(), bytes.clone());
                     let digests = cpu.run(move || scan.digester.of(first, &input)).await??;
-                    Ok::<_, Error>((permit, bytes, digests))
+                    Ok::<_, Error>((place, bytes, digests))
                 }));
                 task.await.map_err(|_| err!(Kind::Internal, "a fetch's task panicked"))?
             }
         };
-        // Half of what the others have left: a few that hang do not take it all.
-        let parallel = (self.shared.cache.flight_left() / 2 / RUN).clamp(1, PARALLEL as u64) as usize;
-        let mut fetches = stream::iter(0..runs).map(fetch).buffered(parallel);
+        let mut fetches = stream::iter(0..runs).map(fetch).buffered(PARALLEL);
         let mut n = 0;
         while let Some(fetched) = fetches.next().await {
-            let (permit, bytes, digests) = fetched?;
+            let (place, bytes, digests) = fetched?;
             let input = bytes.clone();
             let hash = move || {
                 verifier.update(&input);
@@ -120,7 +124,7 @@ impl Scan {
             verifier = self.shared.cpu.run(hash).await?;
             self.reserve(digests.len() * size_of::<Digest>());
             self.digests.write().unwrap_or_else(PoisonError::into_inner).extend(digests);
-            drop(permit);
+            drop(place);
             self.keep_run(n, bytes).await;
             n += 1;
             // The last run counts as verified only when the tag has held: also with `--verify stream` nothing of it

@@ -97,12 +97,13 @@ async fn run<R: Stored, T: Text>(
     raw: &Held<R>,
     text: &Held<T>,
 ) -> Result<(u64, Option<u64>)> {
-    let (body, total) = (head.take_body(&shared.cache), head.total);
+    let (body, total, lane) = (head.take_body(&shared.cache), head.total, shared.cache.lane());
     let fetch = |n: u64| {
+        let lane = Arc::clone(&lane);
         let (body, shared, head, key) = (body.clone(), Arc::clone(shared), Arc::clone(head), object.key.clone());
         async move {
             let range = n * RUN..((n + 1) * RUN).min(total);
-            let permit = shared.cache.flight(range.end - range.start).await;
+            let permit = shared.cache.flight(&lane, range.end - range.start).await;
             // A task of its own goes on while the runs before it are worked on; not after a failure of another run.
             let task = Running(tokio::spawn(async move {
                 match body {
