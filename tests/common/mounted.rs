@@ -171,8 +171,9 @@ impl Setup {
         watch(&self.path, child.id());
         let mut mount = Mount { child: Some(child), setup: self };
         let mounted = eventually("the mount is there, or its program has ended", || {
-            // Answers, as there may be a dead mount of somebody else before.
-            if is_mounted(mount.root()) && answers(mount.root()) {
+            // There may be a dead mount before, and nothing after it: what answers is the mount only if it still is one
+            // behind that.
+            if answers(mount.root()) && is_mounted(mount.root()) {
                 return Some(Ok(()));
             }
             mount.child.as_mut().unwrap().try_wait().unwrap().map(Err)
