@@ -42,6 +42,8 @@ pub enum Kind {
     Unauthenticated,
     /// The envelope is in an instruction file, without `--allow-instruction-files`.
     InstructionFile,
+    /// More text than `--max-ratio` allows.
+    TooLarge,
     AccessDenied,
     /// The storage class needs a restore first.
     Archived,
@@ -88,7 +90,7 @@ pub mod exit {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 32] = [
+    pub const ALL: [Kind; 33] = [
         Kind::NoKey,
         Kind::NoEnvelope,
         Kind::BadEnvelope,
@@ -105,6 +107,7 @@ impl Kind {
         Kind::TruncatedGzip,
         Kind::Unauthenticated,
         Kind::InstructionFile,
+        Kind::TooLarge,
         Kind::AccessDenied,
         Kind::Archived,
         Kind::NotFound,
@@ -143,6 +146,7 @@ impl Kind {
             Kind::TruncatedGzip      => ("truncated-gzip",      libc::EBADMSG,    exit::INTEGRITY),
             Kind::Unauthenticated    => ("unauthenticated",     libc::EOPNOTSUPP, exit::SOME_FAILED),
             Kind::InstructionFile    => ("instruction-file",    libc::EOPNOTSUPP, exit::SOME_FAILED),
+            Kind::TooLarge           => ("too-large",           libc::EFBIG,      exit::SOME_FAILED),
             Kind::AccessDenied       => ("access-denied",       libc::EACCES,     exit::STORAGE),
             Kind::Archived           => ("archived",            libc::EREMOTE,    exit::STORAGE),
             Kind::NotFound           => ("not-found",           libc::ENOENT,     exit::STORAGE),
@@ -182,6 +186,7 @@ impl Kind {
                 | Kind::TruncatedGzip
                 | Kind::Unauthenticated
                 | Kind::InstructionFile
+                | Kind::TooLarge
         )
     }
 

@@ -112,6 +112,7 @@ fn errno_name(errno: i32) -> &'static str {
         (libc::ENOKEY, "ENOKEY"),
         (libc::EBADMSG, "EBADMSG"),
         (libc::EOPNOTSUPP, "EOPNOTSUPP"),
+        (libc::EFBIG, "EFBIG"),
         (libc::EACCES, "EACCES"),
         (libc::EREMOTE, "EREMOTE"),
         (libc::ENOENT, "ENOENT"),

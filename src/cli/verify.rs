@@ -46,6 +46,11 @@ pub struct VerifyArgs {
     #[arg(long, help_heading = "Reading")]
     pub allow_instruction_files: bool,
 
+    /// Refuse a log once its text is more than N times as long as its gzip stream [default: no limit; 1032 is the most
+    /// that gzip can do]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Reading")]
+    pub max_ratio: Option<u32>,
+
     /// Memory for text and ciphertext on their way [default: 256MiB; less if the control
     /// group or the machine has less than twice that]
     #[arg(long, value_name = "SIZE", value_parser = memory, help_heading = "Reading")]
@@ -68,7 +73,7 @@ pub struct AuditArgs {
     /// Check the audit log of a mount instead of a bucket; of one that was rotated, all its files in order, oldest first,
     /// each with its --audit-log [default: none]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["bucket", "paths", "manifest", "sha256sums", "against", "force",
-          "allow_unauthenticated", "allow_instruction_files", "memory", "StoreArgs", "KeyArgs", "SelectArgs"])]
+          "allow_unauthenticated", "allow_instruction_files", "max_ratio", "memory", "StoreArgs", "KeyArgs", "SelectArgs"])]
     pub audit_log: Vec<PathBuf>,
 
     /// A head that the mount's own log told: the audit log must still have it; may be repeated [default: none]

@@ -17,11 +17,20 @@ const QUIET: Duration = Duration::from_secs(30);
 /// Distinct failures remembered; beyond it the memory starts anew.
 const REMEMBERED: usize = 4096;
 
-#[derive(Default)]
 pub struct Report {
     logged: Mutex<HashMap<(String, Kind), Instant>>,
     counts: [AtomicU64; Kind::ALL.len()],
     last: Mutex<Failures>,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Report {
+            logged: Mutex::default(),
+            counts: [const { AtomicU64::new(0) }; Kind::ALL.len()],
+            last: Mutex::default(),
+        }
+    }
 }
 
 impl Report {
@@ -95,6 +104,7 @@ pub(super) fn errno_name(errno: i32) -> &'static str {
     match errno {
         libc::ENOKEY => "ENOKEY",
         libc::EBADMSG => "EBADMSG",
+        libc::EFBIG => "EFBIG",
         libc::EOPNOTSUPP => "EOPNOTSUPP",
         libc::EACCES => "EACCES",
         libc::EREMOTE => "EREMOTE",

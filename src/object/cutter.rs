@@ -109,6 +109,11 @@ impl Cutter {
         Ok(())
     }
 
+    /// Bytes of text made so far.
+    pub fn out(&self) -> u64 {
+        self.decoder.out()
+    }
+
     /// Bytes of text cut so far; after [`Cutter::finish`] all of it.
     pub fn len(&self) -> u64 {
         self.start

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::cache::{Cache, CacheKey, Part};
-use super::{Listed, Shared};
+use super::{Listed, Policy, Shared};
 use crate::envelope::{ContentKey, Envelope, Found, Version};
 use crate::err;
 use crate::error::{Error, Kind, Result};
@@ -53,6 +53,17 @@ impl Head {
     /// All of the object is asked for at once.
     pub fn is_small(&self) -> bool {
         self.total <= SMALL
+    }
+
+    /// Fails if `--max-ratio` allows less text than this.
+    pub fn allow(&self, policy: &Policy, text: u64) -> Result<()> {
+        match policy.max_ratio {
+            Some(ratio) if text > self.gzip_len.saturating_mul(u64::from(ratio)) => {
+                let len = self.gzip_len;
+                Err(err!(Kind::TooLarge, "more than {ratio} times the {len} bytes of its gzip stream: see --max-ratio"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A small object's bytes, for the first who asks. None also where the cache had no room for them.

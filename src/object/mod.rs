@@ -99,6 +99,8 @@ pub struct Policy {
     pub sizes: Sizes,
     pub allow_unauthenticated: bool,
     pub allow_instruction_files: bool,
+    /// Text that a log may have, in lengths of its gzip stream.
+    pub max_ratio: Option<u32>,
 }
 
 impl Default for Policy {
@@ -108,6 +110,7 @@ impl Default for Policy {
             sizes: Sizes::Hint,
             allow_unauthenticated: false,
             allow_instruction_files: false,
+            max_ratio: None,
         }
     }
 }

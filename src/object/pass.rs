@@ -247,7 +247,10 @@ impl Scan {
     fn inflate_run(&self, work: &mut Cutter, input: &[u8], used: &mut usize, dropped: &mut bool) -> Result<bool> {
         work.space(spacing(self.shared.cache.crowding()));
         for _ in 0..STEPS {
-            let drained = work.step(input, used);
+            let drained = work.step(input, used).and_then(|drained| {
+                self.head.allow(&self.shared.policy, work.out())?;
+                Ok(drained)
+            });
             *dropped |= !self.publish(work, false);
             if drained? {
                 return Ok(true);

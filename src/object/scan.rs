@@ -97,6 +97,8 @@ impl Scan {
         let shelf = Shelf::of(shared, object, head)?;
         let (proof, seal) = shelf.recall().await?;
         let size = proof.size;
+        // The scan will say why not.
+        head.allow(&shared.policy, size).ok()?;
         let segments = Segments::recalled(&proof.points, size);
         let mut scan = Scan::new(shared, object, Arc::clone(head), Digests::with(proof.key).ok()?, Some(shelf));
         scan.reserve(proof.digests.len() * size_of::<Digest>() + segments.cost());

@@ -117,7 +117,7 @@ async fn run<R: Stored, T: Text>(
     };
     let mut fetches = stream::iter(0..total.div_ceil(RUN)).map(fetch).buffered(PARALLEL);
     let mut opener = Opener::new(shared, head)?;
-    let mut reader = Reader { decoder: Decoder::without_points()?, buffer: Vec::with_capacity(PIECE), failed: None };
+    let mut reader = Reader::new(shared, head)?;
     let mut gzip: Option<(OwnedSemaphorePermit, Bytes)> = None;
     loop {
         // A run is decrypted while the one before it is inflated.
@@ -197,6 +197,8 @@ impl Opener {
 
 /// From gzip to text.
 struct Reader {
+    shared: Arc<Shared>,
+    head: Arc<Head>,
     decoder: Decoder,
     buffer: Vec<u8>,
     /// What is wrong with the stream. The rest of the object is looked at all the same.
@@ -204,11 +206,21 @@ struct Reader {
 }
 
 impl Reader {
+    fn new(shared: &Arc<Shared>, head: &Arc<Head>) -> Result<Reader> {
+        let (shared, head) = (Arc::clone(shared), Arc::clone(head));
+        let (decoder, buffer) = (Decoder::without_points()?, Vec::with_capacity(PIECE));
+        Ok(Reader { shared, head, decoder, buffer, failed: None })
+    }
+
     /// Fails only if the sink does.
     fn read(&mut self, mut gzip: &[u8], sink: &mut impl Text) -> Result<()> {
         while self.failed.is_none() {
             self.buffer.clear();
-            let step = match self.decoder.decode_append(gzip, &mut self.buffer, PIECE) {
+            let step = self.decoder.decode_append(gzip, &mut self.buffer, PIECE).and_then(|step| {
+                self.head.allow(&self.shared.policy, self.decoder.out())?;
+                Ok(step)
+            });
+            let step = match step {
                 Ok(step) => step,
                 Err(e) => {
                     self.failed = Some(e);

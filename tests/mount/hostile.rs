@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use logarchivefs::demo::logs::Random;
 use logarchivefs::envelope::SealAs;
 
 use crate::common::archive::{self, Log, When};
+use crate::common::client::client;
 use crate::common::mounted::{Setup, errno};
 use crate::common::s3::{Reply, Server};
 
@@ -176,6 +177,51 @@ fn a_bomb_is_read_in_bounded_memory() {
     assert_eq!(out(format!("dd if={path} bs=1M skip={} count=3 status=none | wc -c", mebibytes / 2)), "3145728");
     assert_eq!(out(format!("cat {path} | wc -c")), size.to_string());
     assert!(mount.peak() < 164 << 20, "{} MB for a bomb of {mebibytes} MiB", mount.peak() >> 20);
+}
+
+/// `--max-ratio`: a log that is within it is read as always; of one that is not, no reader and no command is given the end.
+#[test]
+fn bombs_may_be_refused() {
+    let server = Server::start();
+    // A large one, and one that a single request brings.
+    let texts = [("bomb", bomb(40)), ("small bomb", bomb(1)), ("log", archive::gzip(&archive::text(1, 40_000)))];
+    let logs: Vec<Log> = (0..3).map(Log::at).collect();
+    texts.iter().zip(&logs).for_each(|((_, gzip), log)| drop(archive::put(&server, log, SealAs::V2, gzip)));
+    let cache = tempfile::Builder::new().prefix("lafs-cache-").tempdir().unwrap();
+    let cache = cache.path().join("cache");
+    let setup = || Setup::s3(&server).args([Path::new("--cache-dir"), &cache]);
+    let whole = setup().mount();
+    for log in &logs {
+        assert!(fs::read(whole.path(log.path())).unwrap().len() >= 1 << 20, "without the option");
+    }
+    drop(whole);
+    // Also where a proof in the folder says how long it is.
+    for mount in [setup(), Setup::s3(&server), Setup::s3(&server).args(["--verify", "stream"])] {
+        let mount = mount.args(["--max-ratio", "100"]).mount();
+        for (log, (name, gzip)) in logs.iter().zip(&texts).take(2) {
+            assert_eq!(errno(fs::read(mount.path(log.path()))), libc::EFBIG, "{name}");
+            let told = mount.log();
+            let why = format!("{}: more than 100 times the {} bytes of its gzip stream", log.key(), gzip.len());
+            assert!(told.contains(&why) && told.contains("--max-ratio"), "{told}");
+        }
+        assert!(fs::read(mount.path(logs[2].path())).unwrap() == archive::text(1, 40_000));
+    }
+
+    let keys = Setup::s3(&server);
+    let to = tempfile::tempdir().unwrap();
+    let into = ["--to", to.path().to_str().unwrap()];
+    for (command, code, more) in [("cat", 1, &[][..]), ("verify", 5, &[]), ("download", 1, &into)] {
+        let mut command = client(&server, command);
+        command.args(["--max-ratio", "100"]).args(more).arg("--key-file").arg(keys.key_file());
+        let said = command.output().unwrap();
+        let all = [said.stdout, said.stderr].concat();
+        let all = String::from_utf8_lossy(&all);
+        assert_eq!(said.status.code(), Some(code), "{command:?}: {}", &all[all.len().saturating_sub(500)..]);
+        assert_eq!(all.matches("more than 100 times").count(), 2, "{command:?}");
+    }
+    let files = Command::new("find").arg(to.path()).args(["-name", "*.json"]).output().unwrap().stdout;
+    let files = String::from_utf8(files).unwrap();
+    assert!(files.lines().count() == 1 && files.contains(logs[2].path().rsplit('/').next().unwrap()), "{files}");
 }
 
 /// Members without text, and a header as long as headers can be.

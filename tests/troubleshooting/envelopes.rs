@@ -120,6 +120,12 @@ pub fn said() -> Vec<String> {
     copy.add(SealAs::V1, &archive::gzip(b"x\n"), |_, body| body.truncate(17));
     desk.say(&["cat", &place, "--key-file", &keys, "--allow-instruction-files", "--allow-unauthenticated"]);
 
+    // More text than allowed.
+    std::fs::remove_dir_all(desk.path("copy")).unwrap();
+    let mut copy = Copy { desk: &desk, n };
+    copy.stream(&archive::gzip(&[b'x'; 100_000]));
+    desk.say(&["cat", &place, "--key-file", &keys, "--max-ratio", "50"]);
+
     // What a sealed download and one as text say.
     let to = desk.shown("to");
     std::fs::remove_dir_all(desk.path("copy")).unwrap();

@@ -17,7 +17,7 @@ use crate::common::watch::run;
 pub fn said() -> Vec<String> {
     let mut desk = Desk::new();
     let server = Server::start();
-    let logs = [0, 1, 2, 3, 4, 5, 6].map(Log::at);
+    let logs = [0, 1, 2, 3, 4, 5, 6, 7].map(Log::at);
     let gzip = archive::gzip(b"x\n");
     let no_key = Log { master: 7, ..logs[0].clone() };
     archive::put(&server, &no_key, SealAs::V2, &gzip);
@@ -26,7 +26,8 @@ pub fn said() -> Vec<String> {
     let (metadata, body) = archive::sealed(SealAs::V2, 0, &gzip, &mut Random::new(1));
     let metadata: Vec<(&str, &str)> = metadata.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     server.put_class(&logs[3].key(), &metadata, body, "GLACIER");
-    for log in &logs[4..] {
+    archive::put(&server, &logs[7], SealAs::V2, &archive::gzip(&[b'x'; 10_000]));
+    for log in &logs[4..7] {
         archive::put(&server, log, SealAs::V2, &gzip);
     }
     let (down, denied) = (logs[4].key(), logs[5].key());
@@ -35,8 +36,8 @@ pub fn said() -> Vec<String> {
         key if *key == denied => Some(Reply::error(403, "AccessDenied")),
         _ => None,
     });
-    let mount = Setup::s3(&server).args(["--request-deadline", "1s"]).mount();
-    for log in [&no_key, &logs[1], &logs[2], &logs[3], &logs[4], &logs[5]] {
+    let mount = Setup::s3(&server).args(["--request-deadline", "1s", "--max-ratio", "100"]).mount();
+    for log in [&no_key, &logs[1], &logs[2], &logs[3], &logs[4], &logs[5], &logs[7]] {
         desk.tool(&mount, &format!("cat {}", log.path()));
     }
     desk.tool(&mount, "cat prod/nothing");
