@@ -208,7 +208,7 @@ fn lengths_around_the_runs() {
 /// More than one thread has in its turn, with a first run in two parts; and by sinks that are one and the same.
 #[test]
 fn many_runs() {
-    let text = noise(4, 9 * RUN);
+    let text = noise(4, 18 * RUN);
     let stream = gzip(&text);
     let (metadata, body) = sealed(SealAs::V3, 0, &stream, &mut Random::new(1));
     assert!(body.len() > 8 * RUN);
