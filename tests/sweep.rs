@@ -205,6 +205,30 @@ fn lengths_around_the_runs() {
     }
 }
 
+/// More than one thread has in its turn, with a first run in two parts; and by sinks that are one and the same.
+#[test]
+fn many_runs() {
+    let text = noise(4, 18 * RUN);
+    let stream = gzip(&text);
+    let (metadata, body) = sealed(SealAs::V3, 0, &stream, &mut Random::new(1));
+    assert!(body.len() > 8 * RUN);
+    let swiped = sweep_sealed(metadata.clone(), body.clone(), None);
+    assert!(swiped.raw.ciphertext == body && swiped.raw.gzip == stream && swiped.text.text == text);
+    assert_eq!(swiped.result.unwrap().size, text.len() as u64);
+
+    let key = format!("s/shareable/v3/{}/databases-1/k", key_sum(0));
+    let (size, key_sum) = (body.len() as u64, key_sum(0));
+    let objects = BTreeMap::from([(key.clone(), (metadata, body.into()))]);
+    let mut ring = Keyring::default();
+    ring.insert_b64(&key_base64(0)).unwrap();
+    let objects = Objects::new(Arc::new(Memory { objects, fails_at: None }), ring, Policy::default(), 32 << 20);
+    let listed = Listed { key, key_sum, size, etag: "e".into(), storage_class: None };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let nowhere = Arc::new(Mutex::new(()));
+    let swept = runtime.block_on(objects.sweep(&listed, &nowhere, &nowhere)).unwrap();
+    assert_eq!(swept.size, text.len() as u64);
+}
+
 #[test]
 fn the_tag_has_the_last_word() {
     let mut stream = gzip(&noise(2, 3 * RUN));

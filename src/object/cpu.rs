@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::err;
 use crate::error::{Kind, Result};
@@ -27,6 +27,11 @@ impl Cpu {
 
     pub fn cores(&self) -> usize {
         self.cores
+    }
+
+    /// A core that has nothing to do, if there is one, until what is returned is dropped.
+    pub fn idle(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.slots).try_acquire_owned().ok()
     }
 
     /// Runs `work` on the pool. A panic in it is an error here and goes no further.

@@ -16,6 +16,7 @@
 //! * A verdict on an object ([`Kind::is_verdict`]) is remembered; a failure of the storage never is.
 
 mod access;
+mod belt;
 pub mod cache;
 pub mod cpu;
 mod cutter;

@@ -12,17 +12,19 @@
 //!   verdict is that of the tag; the gzip stream's only if the tag holds.
 //! * Memory is a few runs, whatever the object claims: nothing is kept, no seek point is made.
 
+use std::ops::Range;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
+use futures::future::{Either, select};
 use futures::stream::{self, StreamExt};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{Notify, mpsc};
 
+use super::belt::{AHEAD, Belt, Fetched, Next};
 use super::head::{self, Head, unauthenticated_damage};
 use super::running::Running;
 use super::scan::RUN;
 use super::{Listed, Objects, Shared};
-use crate::envelope::Verifier;
 use crate::err;
 use crate::error::{Error, Kind, Result};
 use crate::gunzip::{Decoder, State};
@@ -30,8 +32,16 @@ use crate::gunzip::{Decoder, State};
 /// Ranged GETs of one sweep at a time.
 const PARALLEL: usize = 8;
 
-/// Text is handed on in pieces of this size: they stay in a core's cache.
-const PIECE: usize = 128 << 10;
+/// A first part that is fetched, and of what objects.
+const FIRST: u64 = RUN / 4;
+const LARGE: u64 = PARALLEL as u64 * RUN;
+
+/// Runs after which another object may have the core: so those that are begun together end together, and no core is left
+/// with the last of them alone.
+const TURN: usize = 4;
+
+/// Text is handed on in pieces of this size: they stay in a core's cache. Each costs inflate a copy of its window.
+const PIECE: usize = 256 << 10;
 
 /// Takes an object as it is stored, and the gzip stream in it.
 pub trait Stored: Send + 'static {
@@ -97,12 +107,11 @@ async fn run<R: Stored, T: Text>(
     raw: &Held<R>,
     text: &Held<T>,
 ) -> Result<(u64, Option<u64>)> {
-    let (body, total, lane) = (head.take_body(&shared.cache), head.total, shared.cache.lane());
-    let fetch = |n: u64| {
-        let lane = Arc::clone(&lane);
-        let (body, shared, head, key) = (body.clone(), Arc::clone(shared), Arc::clone(head), object.key.clone());
+    let (body, lane) = (head.take_body(&shared.cache), shared.cache.lane());
+    let fetch = |range: Range<u64>| {
+        let (shared, head, lane) = (Arc::clone(shared), Arc::clone(head), Arc::clone(&lane));
+        let (body, key) = (body.clone(), object.key.clone());
         async move {
-            let range = n * RUN..((n + 1) * RUN).min(total);
             let permit = shared.cache.flight(&lane, range.end - range.start).await;
             // A task of its own goes on while the runs before it are worked on; not after a failure of another run.
             let task = Running(tokio::spawn(async move {
@@ -115,84 +124,62 @@ async fn run<R: Stored, T: Text>(
             Ok::<_, Error>((permit, bytes))
         }
     };
-    let mut fetches = stream::iter(0..total.div_ceil(RUN)).map(fetch).buffered(PARALLEL);
-    let mut opener = Opener::new(shared, head)?;
-    let mut reader = Reader::new(shared, head)?;
-    let mut gzip: Option<(OwnedSemaphorePermit, Bytes)> = None;
-    loop {
-        // A run is decrypted while the one before it is inflated.
-        let decrypt = async {
-            let Some(fetched) = fetches.next().await else { return Ok((opener, None)) };
-            let (permit, bytes) = fetched?;
-            // Held until the run is inflated, for which nothing has to be waited for.
-            let room = shared.cache.work(bytes.len() as u64).await;
-            let raw = Arc::clone(raw);
-            let work = move || {
-                let result = opener.open(&bytes, &mut *lock(&raw));
-                drop(permit);
-                result.map(|gzip| (opener, Some((room, gzip))))
+    let mut fetches = stream::iter(runs(head.total)).map(fetch).buffered(PARALLEL);
+    let (feed, fetched) = mpsc::channel(AHEAD);
+    let (belt, ready) = (Belt::new(shared, head, fetched, raw)?, Notify::new());
+    let feed = async {
+        let feed = feed;
+        while let Some(run) = fetches.next().await {
+            let run = match run {
+                Ok((flight, bytes)) => {
+                    let work = shared.cache.work(bytes.len() as u64).await;
+                    Ok(Fetched { bytes, flight, work })
+                }
+                Err(e) => Err(e),
             };
-            shared.cpu.run(work).await?
-        };
-        let input = gzip.take();
-        let inflate = async {
-            let Some((room, input)) = input else { return Ok(reader) };
-            let text = Arc::clone(text);
-            let work = move || {
-                let result = reader.read(&input, &mut *lock(&text));
-                drop(room);
-                result.map(|()| reader)
-            };
-            shared.cpu.run(work).await?
-        };
-        let (decrypted, inflated) = futures::join!(decrypt, inflate);
-        reader = inflated?;
-        match decrypted? {
-            (back, Some(run)) => (opener, gzip) = (back, Some(run)),
-            (back, None) => {
-                back.verifier.finish()?;
+            if feed.send(run).await.is_err() {
                 break;
             }
+            ready.notify_one();
         }
+        drop(feed);
+        ready.notify_one();
+    };
+    let inflate = async {
+        let (mut reader, mut stop) = (Reader::new(shared, head)?, Stop::Starved);
+        while stop != Stop::End {
+            if stop == Stop::Starved {
+                ready.notified().await;
+            }
+            let (belt, text) = (Arc::clone(&belt), Arc::clone(text));
+            let work = move || reader.follow(&belt, &text).map(|stop| (reader, stop));
+            (reader, stop) = shared.cpu.run(work).await??;
+        }
+        belt.finish()?;
+        reader.finish()
+    };
+    // What fails ends the feed with it.
+    match select(pin!(inflate), pin!(feed)).await {
+        Either::Left((result, _)) => result,
+        Either::Right(((), inflate)) => inflate.await,
     }
-    reader.finish()
 }
 
-/// From ciphertext to gzip, run after run.
-struct Opener {
-    shared: Arc<Shared>,
-    head: Arc<Head>,
-    verifier: Verifier,
-    /// Offset of the next run.
-    at: u64,
-    /// The 16 bytes before it, which CBC needs.
-    before: [u8; 16],
+/// What is fetched at a time. Of a large object the first comes in two parts: work begins with the smaller.
+fn runs(total: u64) -> impl Iterator<Item = Range<u64>> {
+    let first = (total > LARGE).then_some(FIRST);
+    let starts = std::iter::once(0).chain(first).chain((RUN..total).step_by(RUN as usize));
+    let ends = starts.clone().skip(1).chain(std::iter::once(total));
+    starts.zip(ends).map(|(start, end)| start..end)
 }
 
-impl Opener {
-    fn new(shared: &Arc<Shared>, head: &Arc<Head>) -> Result<Opener> {
-        let verifier = head.content.verifier(head.total)?;
-        Ok(Opener { shared: Arc::clone(shared), head: Arc::clone(head), verifier, at: 0, before: [0; 16] })
-    }
-
-    fn open(&mut self, bytes: &Bytes, raw: &mut impl Stored) -> Result<Bytes> {
-        self.verifier.update(bytes);
-        raw.ciphertext(bytes)?;
-        let within = |end: u64| (end.saturating_sub(self.at) as usize).min(bytes.len());
-        let cover = self.head.content.cover(0..self.head.gzip_len, self.head.total);
-        let (cover, plain) = (within(cover.end), within(self.head.gzip_len));
-        let pool = self.shared.pool_for(cover);
-        let mut buf = pool.take();
-        buf.extend_from_slice(&bytes[..cover]);
-        self.head.content.decrypt_at(self.at, &self.before, &mut buf)?;
-        let gzip = pool.lend(buf).slice(..plain);
-        raw.gzip(&gzip)?;
-        self.at += bytes.len() as u64;
-        if let Some(last) = bytes.last_chunk() {
-            self.before = *last;
-        }
-        Ok(gzip)
-    }
+/// Why a core is given back.
+#[derive(PartialEq, Eq)]
+enum Stop {
+    Starved,
+    /// Others may want it.
+    Turn,
+    End,
 }
 
 /// From gzip to text.
@@ -210,6 +197,20 @@ impl Reader {
         let (shared, head) = (Arc::clone(shared), Arc::clone(head));
         let (decoder, buffer) = (Decoder::without_points()?, Vec::with_capacity(PIECE));
         Ok(Reader { shared, head, decoder, buffer, failed: None })
+    }
+
+    /// Goes on for its turn as long as runs are there, on one thread: to hand each of them over to another would leave
+    /// cores with nothing to do meanwhile.
+    fn follow<R: Stored, T: Text>(&mut self, belt: &Arc<Belt<R>>, sink: &Held<T>) -> Result<Stop> {
+        for _ in 0..TURN {
+            match belt.next()? {
+                // Not held while a run is opened: the other sink may be the same.
+                Next::Run(run) => self.read(&run.gzip, &mut *lock(sink))?,
+                Next::NotYet => return Ok(Stop::Starved),
+                Next::End => return Ok(Stop::End),
+            }
+        }
+        Ok(Stop::Turn)
     }
 
     /// Fails only if the sink does.
@@ -247,6 +248,6 @@ impl Reader {
     }
 }
 
-fn lock<S>(shelf: &Mutex<S>) -> MutexGuard<'_, S> {
+pub(super) fn lock<S>(shelf: &Mutex<S>) -> MutexGuard<'_, S> {
     shelf.lock().unwrap_or_else(PoisonError::into_inner)
 }

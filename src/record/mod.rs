@@ -18,7 +18,7 @@ mod stamp;
 use std::borrow::Cow;
 use std::fmt;
 
-pub use docker::Docker;
+pub use docker::{Docker, Records};
 use json::Cursor;
 pub use stamp::Stamp;
 

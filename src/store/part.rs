@@ -3,6 +3,8 @@
 //! The first answer says what the object is (size, version, metadata) and fixes the buffer's size, which is bounded by
 //! the request. Later answers must be of that very version and continue at the very byte where the last one broke off.
 
+use std::io::{self, Read};
+
 use bytes::Bytes;
 
 use super::{ByteRange, GetRequest, Object};
@@ -80,6 +82,12 @@ impl Part {
         }
         self.buf.extend_from_slice(frame);
         Ok(())
+    }
+
+    /// All that is missing of the body, from `source`: into the buffer, whose bytes need not be zeroed for that.
+    pub fn read(&mut self, source: impl Read) -> io::Result<()> {
+        source.take((self.want - self.buf.len()) as u64).read_to_end(&mut self.buf)?;
+        if self.buf.len() < self.want { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     }
 
     /// A whole answer to [`Part::rest`] at once.

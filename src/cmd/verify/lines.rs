@@ -63,7 +63,7 @@ impl Lines {
 
     fn line(&mut self, line: &[u8]) {
         self.count += 1;
-        match self.docker.check(line) {
+        match record::check(line) {
             Ok(stamp) => self.stamp(stamp),
             Err(_) => self.fault(self.count),
         }
@@ -77,6 +77,29 @@ impl Lines {
     fn fault(&mut self, line: u64) {
         self.invalid += 1;
         self.first_invalid.get_or_insert(line);
+    }
+
+    /// Takes what `text` has of the line that was begun before it: what is left.
+    fn end_of_begun<'a>(&mut self, text: &'a [u8]) -> &'a [u8] {
+        if self.begun.is_empty() && !self.too_long {
+            return text;
+        }
+        let (end, rest) = text.split_at(memchr::memchr(b'\n', text).map_or(text.len(), |end| end + 1));
+        self.keep(end);
+        if !end.ends_with(b"\n") {
+            return rest;
+        }
+        if self.too_long {
+            self.count += 1;
+            self.fault(self.count);
+        } else {
+            let mut line = std::mem::take(&mut self.begun);
+            self.line(&line);
+            line.clear();
+            self.begun = line;
+        }
+        self.too_long = false;
+        rest
     }
 
     fn keep(&mut self, part: &[u8]) {
@@ -95,26 +118,21 @@ impl Text for Lines {
         if let Some(sum) = &mut self.sum {
             sum.update(text);
         }
-        let mut start = 0;
-        for end in memchr::memchr_iter(b'\n', text) {
-            let line = &text[start..=end];
-            start = end + 1;
-            if self.begun.is_empty() && !self.too_long {
-                self.line(line);
-                continue;
+        let mut rest = self.end_of_begun(text);
+        loop {
+            let records = self.docker.records(rest);
+            self.count += records.count;
+            if let Some((first, last)) = records.times {
+                self.first.get_or_insert(first);
+                self.last = Some(last);
             }
-            self.keep(line);
-            let mut whole = std::mem::take(&mut self.begun);
-            if self.too_long {
-                self.count += 1;
-                self.fault(self.count);
-            } else {
-                self.line(&whole);
-            }
-            whole.clear();
-            (self.begun, self.too_long) = (whole, false);
+            rest = &rest[records.len..];
+            // A line that is of another form, or cut off here.
+            let Some(end) = memchr::memchr(b'\n', rest) else { break };
+            self.line(&rest[..=end]);
+            rest = &rest[end + 1..];
         }
-        self.keep(&text[start..]);
+        self.keep(rest);
         Ok(())
     }
 }

@@ -21,14 +21,15 @@ mod index;
 mod meta;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io::{self, ErrorKind, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
-use super::{GetRequest, ListRequest, Object, Page, Store, Timestamp, bare_etag, name};
+use super::{GetRequest, ListRequest, Object, Page, Part, Store, Timestamp, bare_etag, name};
 use crate::err;
 use crate::error::{Error, Kind, Result, escape};
 use index::Index;
@@ -90,8 +91,22 @@ impl Store for DirStore {
     }
 
     async fn get(&self, req: &GetRequest) -> Result<Object> {
-        let wanted = req.clone();
-        self.blocking(move |inner| inner.get(&wanted)).await.map_err(|e| e.about(&req.key))
+        let mut part = Part::new();
+        self.fetch(req, &mut part).await?;
+        part.finish().map_err(|e| e.about(&req.key))
+    }
+
+    async fn fetch(&self, req: &GetRequest, part: &mut Part) -> Result<()> {
+        let rest = part.rest(req)?;
+        // Another thread fills it. Should that panic, all of it is asked for again.
+        let mut filled = std::mem::take(part);
+        let read = move |inner: &Inner| {
+            let result = inner.get(&rest, &mut filled);
+            Ok((result, filled))
+        };
+        let (result, filled) = self.blocking(read).await.map_err(|e| e.about(&req.key))?;
+        *part = filled;
+        result.map_err(|e| e.about(&req.key))
     }
 
     async fn check(&self) -> Result<()> {
@@ -117,7 +132,8 @@ impl Inner {
         Ok(index)
     }
 
-    fn get(&self, req: &GetRequest) -> Result<Object> {
+    /// Reads into `part` what is missing there.
+    fn get(&self, req: &GetRequest, part: &mut Part) -> Result<()> {
         req.range.header()?;
         let key = format!("{}{}", self.prefix, req.key);
         let path = walk(&self.objects, &name::path(key.as_bytes())?)?;
@@ -129,19 +145,12 @@ impl Inner {
             return Err(err!(Kind::Stale, "the object was replaced"));
         }
         let range = req.range.resolve(total)?;
-        let want = range.end - range.start;
-        let mut bytes = Vec::new();
-        let len = usize::try_from(want).ok().filter(|n| bytes.try_reserve_exact(*n).is_ok());
-        bytes.resize(len.ok_or_else(|| err!(Kind::NoMemory, "no memory for {want} bytes"))?, 0);
-        file.read_exact_at(&mut bytes, range.start).map_err(|e| io_error(&e))?;
         let etag = etag.to_owned();
         let last_modified = meta.time()?;
         let Meta { version_id, metadata, .. } = meta;
-        let bytes = bytes.into();
-        let start = range.start;
-        Ok(Object {
-            bytes,
-            start,
+        let head = Object {
+            bytes: Bytes::new(),
+            start: range.start,
             total,
             etag,
             version_id,
@@ -150,7 +159,9 @@ impl Inner {
             metadata,
             missing_meta: 0,
             replica: None,
-        })
+        };
+        part.begin(head, range.end - range.start)?;
+        (&file).seek(SeekFrom::Start(range.start)).and_then(|_| part.read(&file)).map_err(|e| io_error(&e))
     }
 }
 
