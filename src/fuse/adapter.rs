@@ -190,13 +190,20 @@ impl Filesystem for Adapter {
     }
 
     fn readdir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let fs = Arc::clone(&self.fs);
         let from = usize::try_from(offset).unwrap_or(usize::MAX);
-        let shown = self.fs.readdir(fh.0, from, |place, entry| {
-            reply.add(INodeNo(entry.ino.0), place as u64 + 1, file_type(entry.kind), &*entry.name)
-        });
-        match shown {
-            Ok(()) => reply.ok(),
-            Err(e) => reply.error(errno(&self.fs, &e)),
+        let show = move || {
+            let shown = fs.readdir(fh.0, from, |place, entry| {
+                reply.add(INodeNo(entry.ino.0), place as u64 + 1, file_type(entry.kind), &*entry.name)
+            });
+            match shown {
+                Ok(()) => reply.ok(),
+                Err(e) => reply.error(errno(&fs, &e)),
+            }
+        };
+        match self.fs.is_slow_to_read(fh.0) {
+            true => drop(self.runtime.spawn_blocking(show)),
+            false => show(),
         }
     }
 
