@@ -142,7 +142,9 @@ fn an_object_costs_at_most_200_bytes() {
         assert!(peak <= 500, "{peak} bytes an object while it is listed");
         // Listed again: until that is whole, the old one serves.
         catalog.gone(&"prod".into(), &"apps-321".into(), "no key", "no tag", Kind::NotFound);
-        runtime.block_on(catalog.renewed(&"prod".into(), &"apps-321".into())).unwrap();
+        // No call waits for long, and this may take long on a busy machine.
+        let renewed = || runtime.block_on(catalog.renewed(&"prod".into(), &"apps-321".into()));
+        assert!((0..60).any(|_| renewed().is_some()), "it is not listed again");
         drop((tree, last));
         let tree = list();
         let (held, peak) = (each(HELD.load(Relaxed)), each(PEAK.load(Relaxed)));

@@ -331,6 +331,27 @@ fn a_failure_of_the_storage_is_never_remembered() {
     });
 }
 
+/// A short one is shown at once; a long one is made where nobody else waits for it, and once for all who have it open.
+#[test]
+fn only_a_long_folder_that_is_not_made_yet_is_slow_to_read() {
+    for (count, is_long) in [(1000, false), (1001, true)] {
+        run(async {
+            let tree = Tree::new(&Same::new(logs(count), TEXT), MEMORY, FEW);
+            let day = tree.files().await[0].0;
+            let [first, second] =
+                [tree.fs.opendir(day).await.unwrap().handle, tree.fs.opendir(day).await.unwrap().handle];
+            let is_slow = || [first, second].map(|handle| tree.fs.is_slow_to_read(handle));
+            assert_eq!(is_slow(), [is_long; 2], "{count}");
+            tree.fs.readdir(first, 0, |_, _| true).unwrap();
+            assert_eq!(is_slow(), [false; 2], "{count}");
+            tree.fs.releasedir(first);
+            assert_eq!(is_slow(), [false; 2], "{count}: the other one has them");
+            tree.fs.releasedir(second);
+            assert_eq!(tree.entries(day).await.len(), count as usize);
+        });
+    }
+}
+
 /// As gnulib's fts: more than 10,000 entries are gone through in the order of their inode numbers.
 #[test]
 fn folders_in_the_order_of_inode_numbers() {

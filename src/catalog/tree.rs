@@ -187,7 +187,7 @@ impl ResourceTree {
         self.ids.get(start..end).unwrap_or_default()
     }
 
-    pub(super) fn container_count(&self) -> usize {
+    pub fn container_count(&self) -> usize {
         self.containers.len()
     }
 

@@ -69,8 +69,8 @@ pub struct MountArgs {
     #[arg(long, value_name = "MODE", default_value = "0500", value_parser = mode, help_heading = "Mount")]
     pub dir_mode: u16,
 
-    /// FUSE event threads
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64),
+    /// Threads that take the kernel's questions; more than one only help many programs that go through folders at once
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64),
           help_heading = "Mount")]
     pub threads: u16,
 

@@ -26,8 +26,13 @@ pub(super) struct Folder {
     dir: Dir,
     /// What is to be shown, if that is not in `entries` already.
     current: Option<Current>,
+    /// How many entries that makes, but for the two dots.
+    len: usize,
     entries: Arc<Entries>,
 }
+
+/// Folders with more entries take longer to make than handing that over to another thread.
+const LONG: usize = 1000;
 
 /// Made when they are asked for, which they are not while the kernel has them.
 type Entries = OnceLock<Vec<DirEntry>>;
@@ -71,9 +76,9 @@ impl Fs {
     /// Opens a folder: looks at its listing once, for all reads of this handle.
     pub async fn opendir(&self, ino: Ino) -> Result<OpenedFolder> {
         let dir = self.dir(ino)?;
-        let (current, entries) = match &dir {
+        let (current, len, entries) = match &dir {
             Dir::Root | Dir::Control | Dir::Stack(_) => {
-                (None, Arc::new(OnceLock::from(self.upper_entries(ino, &dir).await?)))
+                (None, None, Arc::new(OnceLock::from(self.upper_entries(ino, &dir).await?)))
             }
             Dir::Resource(stack, resource) | Dir::Container(stack, resource, _) | Dir::Day(stack, resource, ..) => {
                 if matches!(dir, Dir::Resource(..)) {
@@ -81,12 +86,15 @@ impl Fs {
                 }
                 let current = self.catalog.current(stack, resource).await?;
                 let tree = &current.tree;
-                let found = match &dir {
-                    Dir::Container(_, _, id) => tree.container(id).is_some(),
-                    Dir::Day(_, _, id, day) => tree.container(id).is_some_and(|c| c.day(*day).is_some()),
-                    _ => true,
+                let len = match &dir {
+                    Dir::Container(_, _, id) => tree.container(id).map(|c| c.days().len()),
+                    Dir::Day(_, _, id, day) => {
+                        let container = tree.container(id);
+                        container.and_then(|c| c.day(*day)).map(|day| day.file_count() + day.link_count())
+                    }
+                    _ => Some(tree.container_count()),
                 };
-                (Some(current).filter(|_| found), Arc::default())
+                (len.is_some().then_some(current), len, Arc::default())
             }
         };
         if current.is_none() && entries.get().is_none() {
@@ -97,7 +105,13 @@ impl Fs {
             self.nodes.shown(ino, |shown| (shown.open(serial), shown.entries(serial)))
         });
         let ((cache, keep), entries) = shown.unwrap_or(((false, false), entries));
-        Ok(OpenedFolder { handle: self.folders.open(Folder { ino, dir, current, entries }), cache, keep })
+        let len = len.unwrap_or_default();
+        Ok(OpenedFolder { handle: self.folders.open(Folder { ino, dir, current, len, entries }), cache, keep })
+    }
+
+    /// Whether [`Fs::readdir`] would take so long that nobody else should wait for it.
+    pub fn is_slow_to_read(&self, handle: u64) -> bool {
+        self.folders.get(handle).is_ok_and(|folder| folder.len > LONG && folder.entries.get().is_none())
     }
 
     /// Calls `show` with the entries of an open folder from place `from` on, until it says that there is no more room.

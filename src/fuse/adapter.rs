@@ -1,9 +1,9 @@
 //! The thin adapter between fuser and [`Fs`]: types in, types out, one log line for each failure.
 //!
-//! Invariants: no callback blocks a FUSE thread: what memory can answer is answered at once, everything else hands its
-//! reply to a task on the runtime, which replies within the deadline whatever it waits for: nothing else can free a reader,
-//! as fuser does not know FUSE_INTERRUPT. Everything that would change something is refused with EROFS by the kernel (the mount is
-//! `ro`); there is no code for it here.
+//! Invariants: no callback holds up the FUSE thread, of which there is one by default: what memory can answer in no time is
+//! answered at once, everything else hands its reply to a task on the runtime, which replies within the deadline whatever it
+//! waits for: nothing else can free a reader, as fuser does not know FUSE_INTERRUPT. Everything that would change something is
+//! refused with EROFS by the kernel (the mount is `ro`); there is no code for it here.
 
 use std::ffi::OsStr;
 use std::future::Future;
@@ -190,13 +190,20 @@ impl Filesystem for Adapter {
     }
 
     fn readdir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let fs = Arc::clone(&self.fs);
         let from = usize::try_from(offset).unwrap_or(usize::MAX);
-        let shown = self.fs.readdir(fh.0, from, |place, entry| {
-            reply.add(INodeNo(entry.ino.0), place as u64 + 1, file_type(entry.kind), &*entry.name)
-        });
-        match shown {
-            Ok(()) => reply.ok(),
-            Err(e) => reply.error(errno(&self.fs, &e)),
+        let show = move || {
+            let shown = fs.readdir(fh.0, from, |place, entry| {
+                reply.add(INodeNo(entry.ino.0), place as u64 + 1, file_type(entry.kind), &*entry.name)
+            });
+            match shown {
+                Ok(()) => reply.ok(),
+                Err(e) => reply.error(errno(&fs, &e)),
+            }
+        };
+        match self.fs.is_slow_to_read(fh.0) {
+            true => drop(self.runtime.spawn_blocking(show)),
+            false => show(),
         }
     }
 
