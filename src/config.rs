@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
 use crate::cachedir::Folder;
-use crate::catalog::Catalog;
 use crate::catalog::select::{Selection, SelectionArgs};
-use crate::cli::{KeyArgs, ReadArgs, SelectArgs, SizesArg, StoreArgs, VerifyArg};
+use crate::catalog::{Catalog, Moment};
+use crate::cli::{AtArgs, KeyArgs, ReadArgs, SelectArgs, SizesArg, StoreArgs, VerifyArg};
 use crate::daemon;
 use crate::envelope::Keyring;
 use crate::err;
@@ -18,7 +18,7 @@ use crate::error::{Kind, Result, escape};
 use crate::keysource::{EnvKeys, KeySources};
 use crate::memory::{self, Limit};
 use crate::object::{Objects, Policy, Sizes, Verify};
-use crate::store::{Count, DirStore, Retry, S3Options, S3Store, Store};
+use crate::store::{At, Count, DirStore, Retry, S3Options, S3Store, Store, Versioning};
 
 /// A bucket argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,15 +61,35 @@ impl Place {
     }
 }
 
-/// Connects to the bucket and makes sure that it answers to who is going to read this selection.
-pub async fn store(bucket: &str, args: &StoreArgs, selection: &Selection) -> Result<Arc<dyn Store>> {
+/// What `--at` says.
+pub fn moment(args: &AtArgs) -> Result<Option<Moment>> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = (i64::try_from(now.as_secs()).unwrap_or(i64::MAX), now.subsec_nanos());
+    args.at.as_deref().map(|text| Moment::parse(text, now)).transpose()
+}
+
+/// Connects to the bucket, as it was at `at`, and makes sure that it answers to who is going to read this selection.
+pub async fn store(
+    bucket: &str,
+    args: &StoreArgs,
+    at: Option<Moment>,
+    selection: &Selection,
+) -> Result<Arc<dyn Store>> {
     let store: Arc<dyn Store> = match Place::parse(bucket)? {
+        Place::Dir(_) if at.is_some() => {
+            let why = "a sealed copy has one version of each object, of the time when it was made: leave --at out";
+            return Err(err!(Kind::Config, "--at needs a bucket: {why}"));
+        }
         Place::Dir(path) => Arc::new(Count::new(DirStore::open(&path, "")?)),
         Place::S3 { bucket, prefix } => {
             let mut options = s3(bucket, prefix, args);
             options.check_below = selection.stacks().first().map(|stack| format!("{stack}/")).unwrap_or_default();
+            let below = options.check_below.clone();
             let requests = Count::new(S3Store::open(options).await?);
-            Arc::new(Retry::new(requests, args.request_deadline))
+            match at {
+                None => Arc::new(Retry::new(requests, args.request_deadline)),
+                Some(at) => Arc::new(Retry::new(At::new(requests, at.unix(), below), args.request_deadline)),
+            }
         }
     };
     store.check().await.map_err(|e| match (e.kind(), &args.expected_bucket_owner) {
@@ -77,11 +97,39 @@ pub async fn store(bucket: &str, args: &StoreArgs, selection: &Selection) -> Res
         (Kind::AccessDenied, Some(owner)) => {
             err!(Kind::Config, "{e}; or the bucket is not account {owner}'s (--expected-bucket-owner)")
         }
+        (Kind::AccessDenied, None) if e.message().starts_with("s3:ListBucketVersions") => {
+            err!(Kind::Config, "{e}; --at cannot do without it")
+        }
         // At the start these are a matter of configuration, whatever they are later.
         (Kind::AccessDenied | Kind::NotFound, _) => err!(Kind::Config, "{e}"),
         _ => e.about(&store.describe()),
     })?;
+    if at.is_some() {
+        keeps_versions(&*store).await?;
+    }
     Ok(store)
+}
+
+/// What never kept versions has nothing but what is there now, and would show a past with holes that nobody sees.
+async fn keeps_versions(store: &dyn Store) -> Result<()> {
+    match store.versioning().await {
+        Ok(Some(Versioning::Enabled)) => {}
+        Ok(Some(Versioning::Suspended)) => {
+            log::warn!("--at: versioning is suspended: what was replaced or deleted since may be missing");
+        }
+        Ok(Some(Versioning::Never) | None) => {
+            let why = "what was replaced or deleted is gone, so it cannot be shown as it was; leave --at out";
+            return Err(err!(Kind::Config, "--at: versioning was never enabled: {why}").about(&store.describe()));
+        }
+        // Who may not ask that may list versions all the same.
+        Err(e) if matches!(e.kind(), Kind::AccessDenied | Kind::Config) => {
+            log::warn!(
+                "--at: whether the bucket keeps versions is not to be seen; if not, what was replaced or deleted is missing: {e}"
+            );
+        }
+        Err(e) => return Err(e),
+    }
+    Ok(())
 }
 
 pub fn s3(bucket: String, prefix: String, args: &StoreArgs) -> S3Options {

@@ -2,6 +2,8 @@
 
 mod common;
 
+#[path = "cat/at.rs"]
+mod at;
 #[path = "cat/damage.rs"]
 mod damage;
 #[path = "cat/memory.rs"]

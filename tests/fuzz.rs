@@ -64,6 +64,14 @@ const PAGE: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 <StorageClass>STANDARD</StorageClass></Contents><!-- c --><Contents><Key><![CDATA[x]]></Key><Size>18446744073709551615</Size>
 </Contents><CommonPrefixes><Prefix>p%2F</Prefix></CommonPrefixes></ListBucketResult>"#;
 
+const VERSIONS: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
+<ListVersionsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>b</Name><EncodingType>url</EncodingType>
+<IsTruncated>true</IsTruncated><NextKeyMarker>b</NextKeyMarker><NextVersionIdMarker>null</NextVersionIdMarker><DeleteMarker>
+<Key>a%2Fb</Key><VersionId>3</VersionId><IsLatest>true</IsLatest><LastModified>2022-08-24T21:12:34.000Z</LastModified></DeleteMarker>
+<Version><Key>a%2Fb</Key><VersionId>2</VersionId><IsLatest>false</IsLatest><LastModified>2022-08-24T21:12:33.000Z</LastModified>
+<ETag>&quot;e&quot;</ETag><Size>1</Size><StorageClass>STANDARD</StorageClass></Version><CommonPrefixes><Prefix>p%2F</Prefix>
+</CommonPrefixes></ListVersionsResult>"#;
+
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let objects = objects();
     let seeds: Vec<Vec<u8>> = match target {
@@ -107,7 +115,16 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             let deep = [&b"<a>".repeat(5000)[..], end.as_bytes()].concat();
             let entity =
                 format!(r#"<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>{}"#, PAGE.replace("x]]>", "]]>&b;"));
-            vec![PAGE.into(), end.into(), deep, entity.into(), b"<Error><Code>x</Code></Error>".into(), vec![]]
+            let versions = VERSIONS.into();
+            vec![
+                PAGE.into(),
+                versions,
+                end.into(),
+                deep,
+                entity.into(),
+                b"<Error><Code>x</Code></Error>".into(),
+                vec![],
+            ]
         }
         "cache" => targets::cache_seeds(),
         "audit" => {

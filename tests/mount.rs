@@ -3,6 +3,8 @@
 
 mod common;
 
+#[path = "mount/at.rs"]
+mod at;
 #[path = "mount/audit.rs"]
 mod audit;
 #[path = "mount/budget.rs"]

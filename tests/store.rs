@@ -2,6 +2,8 @@
 
 mod common;
 
+#[path = "store/at.rs"]
+mod at;
 #[path = "store/both.rs"]
 mod both;
 #[path = "store/dir.rs"]

@@ -6,6 +6,8 @@ mod common;
 
 #[path = "verify/against.rs"]
 mod against;
+#[path = "verify/at.rs"]
+mod at;
 #[path = "verify/audit.rs"]
 mod audit;
 #[path = "verify/findings.rs"]

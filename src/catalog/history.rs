@@ -156,7 +156,7 @@ async fn narrow(lister: &Lister, prefixes: Vec<String>, mut containers: Vec<Stri
 
 /// The names right below `prefix`, of what is deleted too.
 async fn folders(lister: &Lister, prefix: &str) -> Result<Vec<String>> {
-    let request = VersionsRequest { prefix: prefix.into(), delimiter: true, after: None };
+    let request = VersionsRequest { prefix: prefix.into(), delimiter: true, ..VersionsRequest::default() };
     let mut pages = VersionPages::new(&*lister.store, request);
     let mut names = Vec::new();
     loop {

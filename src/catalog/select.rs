@@ -15,8 +15,8 @@
 
 use regex::Regex;
 
-use crate::err;
-use crate::error::{Error, Kind, Result, escape};
+use super::moment::{bound, usage};
+use crate::error::Result;
 use crate::key::{Date, LogKey, Resource, Span, Time, is_stack};
 
 /// The fewest characters of a container id, those that `docker ps` shows.
@@ -184,19 +184,10 @@ fn last_line(e: &regex::Error) -> String {
     text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
-fn usage(flag: &str, value: &str, text: &str) -> Error {
-    err!(Kind::Usage, "{flag} \"{}\": {text}", escape(value.as_bytes()))
-}
-
-/// A day gives its `edge`, an instant itself.
-fn bound(flag: &str, text: &str, edge: fn(Date) -> Time) -> Result<Time> {
-    let form = "no such date. Please provide dates in YYYY-MM-DD format, or RFC 3339 such as 2022-08-24T21:00:00Z";
-    Date::parse(text).map(edge).or_else(|| Time::parse_rfc3339(text)).ok_or_else(|| usage(flag, text, form))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use proptest::prelude::*;
 
     const HEX: &str = "3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c";

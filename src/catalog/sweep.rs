@@ -72,7 +72,7 @@ pub async fn sweep(
         list(&mut tasks, at, sweep.pages(store, at));
     }
     while let Some(done) = tasks.join_next().await {
-        let (at, pages, page) = done.map_err(|_| err!(Kind::Internal, "a listing's task panicked"))?;
+        let (at, mut pages, page) = done.map_err(|_| err!(Kind::Internal, "a listing's task panicked"))?;
         let Some(page) = page? else {
             sweep.open -= 1;
             continue;
@@ -90,6 +90,7 @@ pub async fn sweep(
         for new in sweep.split(at) {
             list(&mut tasks, new, sweep.pages(store, new));
         }
+        pages.stop_at(sweep.ranges.get(at).and_then(|range| range.stop.clone()));
         list(&mut tasks, at, pages);
     }
     Ok(())
@@ -110,7 +111,8 @@ impl Sweep {
 
     fn pages(&self, store: &Arc<dyn Store>, at: usize) -> Pages<Arc<dyn Store>> {
         let range = &self.ranges[at];
-        let request = ListRequest { start_after: range.after.clone(), ..ListRequest::below(&range.prefix) };
+        let (start_after, stop) = (range.after.clone(), range.stop.clone());
+        let request = ListRequest { start_after, stop, ..ListRequest::below(&range.prefix) };
         Pages::new(Arc::clone(store), request)
     }
 

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{KeyArgs, ReadArgs, SelectArgs, StoreArgs};
+use super::{AtArgs, KeyArgs, ReadArgs, SelectArgs, StoreArgs};
 
 #[derive(Debug, Args)]
 pub struct CatArgs {
@@ -36,6 +36,8 @@ pub struct CatArgs {
 
     #[command(flatten)]
     pub store: StoreArgs,
+    #[command(flatten)]
+    pub at: AtArgs,
     #[command(flatten)]
     pub keys: KeyArgs,
     #[command(flatten)]

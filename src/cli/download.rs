@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::values::memory;
-use super::{KeyArgs, SelectArgs, StoreArgs};
+use super::{AtArgs, KeyArgs, SelectArgs, StoreArgs};
 
 #[derive(Debug, Args)]
 pub struct DownloadArgs {
@@ -35,6 +35,8 @@ pub struct DownloadArgs {
 
     #[command(flatten)]
     pub store: StoreArgs,
+    #[command(flatten)]
+    pub at: AtArgs,
     #[command(flatten)]
     pub keys: KeyArgs,
     #[command(flatten)]

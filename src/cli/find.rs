@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{SelectArgs, StoreArgs};
+use super::{AtArgs, SelectArgs, StoreArgs};
 
 #[derive(Debug, Args)]
 pub struct FindArgs {
@@ -31,6 +31,8 @@ pub struct FindArgs {
     pub select: SelectArgs,
     #[command(flatten)]
     pub store: StoreArgs,
+    #[command(flatten)]
+    pub at: AtArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -132,8 +132,8 @@ mod tests {
             mount("logarchivefs mount s3://b/p/ /mnt -v --daemon")
         );
         assert_eq!(
-            call(r#"mount.logarchivefs b /mnt -o key_command="a,b",uid=7"#),
-            mount("logarchivefs mount b /mnt --key-command=a,b --uid=7 --daemon")
+            call(r#"mount.logarchivefs b /mnt -o key_command="a,b",at=2022-09-01T00:00:00+02:00"#),
+            mount("logarchivefs mount b /mnt --key-command=a,b --at=2022-09-01T00:00:00+02:00 --daemon")
         );
         assert_eq!(call("mount.logarchivefs b /mnt -f"), Call::Fake);
         assert_eq!(call("logarchivefs mount b /mnt -o x"), Call::NotMount);

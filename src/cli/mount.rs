@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::values::{duration, mode};
-use super::{KeyArgs, ReadArgs, SelectArgs, SizesArg, StoreArgs};
+use super::{AtArgs, KeyArgs, ReadArgs, SelectArgs, SizesArg, StoreArgs};
 
 #[derive(Debug, Args)]
 pub struct MountArgs {
@@ -81,6 +81,8 @@ pub struct MountArgs {
 
     #[command(flatten)]
     pub store: StoreArgs,
+    #[command(flatten)]
+    pub at: AtArgs,
     #[command(flatten)]
     pub keys: KeyArgs,
     #[command(flatten)]

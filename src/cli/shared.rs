@@ -36,6 +36,15 @@ pub struct StoreArgs {
 }
 
 #[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Bucket")]
+pub struct AtArgs {
+    /// The archive as it was at this RFC 3339 instant, or at the end of this UTC day (YYYY-MM-DD), from the versions that the
+    /// bucket keeps [default: as it is now]
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+}
+
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Keys")]
 pub struct KeyArgs {
     /// File with one base64 key a line, `#` comments; `-` for standard input; may be repeated

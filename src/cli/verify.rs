@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::values::{memory, sha256};
-use super::{KeyArgs, SelectArgs, StoreArgs};
+use super::{AtArgs, KeyArgs, SelectArgs, StoreArgs};
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
@@ -59,6 +59,8 @@ pub struct VerifyArgs {
     #[command(flatten)]
     pub store: StoreArgs,
     #[command(flatten)]
+    pub at: AtArgs,
+    #[command(flatten)]
     pub keys: KeyArgs,
     #[command(flatten)]
     pub select: SelectArgs,
@@ -73,7 +75,8 @@ pub struct AuditArgs {
     /// Check the audit log of a mount instead of a bucket; of one that was rotated, all its files in order, oldest first,
     /// each with its --audit-log [default: none]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["bucket", "paths", "manifest", "sha256sums", "against", "force",
-          "allow_unauthenticated", "allow_instruction_files", "max_ratio", "memory", "StoreArgs", "KeyArgs", "SelectArgs"])]
+          "allow_unauthenticated", "allow_instruction_files", "max_ratio", "memory", "StoreArgs",
+          "AtArgs", "KeyArgs", "SelectArgs"])]
     pub audit_log: Vec<PathBuf>,
 
     /// A head that the mount's own log told: the audit log must still have it; may be repeated [default: none]

@@ -9,7 +9,7 @@ use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 
 use crate::catalog::select::Selection;
-use crate::catalog::{Batch, Catalog, Selected};
+use crate::catalog::{Batch, Catalog, Moment, Selected};
 use crate::cli::{ReadArgs, SizesArg, StoreArgs};
 use crate::config;
 use crate::envelope::Keyring;
@@ -30,11 +30,12 @@ impl Archive {
     pub async fn open(
         bucket: &str,
         args: &StoreArgs,
+        at: Option<Moment>,
         keyring: Keyring,
         selection: Selection,
         read: &ReadArgs,
     ) -> Result<Archive> {
-        let store = config::store(bucket, args, &selection).await?;
+        let store = config::store(bucket, args, at, &selection).await?;
         let (catalog, objects) = config::archive(Arc::clone(&store), keyring, selection, TTL, read, SizesArg::Hint)?;
         Ok(Archive { store, catalog, objects })
     }

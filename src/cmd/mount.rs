@@ -22,6 +22,8 @@ pub fn run(args: MountArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
     options.insert("request_deadline_seconds".into(), args.store.request_deadline.as_secs_f64().into());
     options.insert("allow_other".into(), args.allow_other.into());
     options.insert("selection".into(), serde_json::to_value(&args.select).unwrap_or_default());
+    let at = config::moment(&args.at)?;
+    options.insert("at".into(), at.map(|at| at.to_string()).into());
     let mut about = About { options, shown: args.show_control, ..About::default() };
     let selection = config::selection(args.select)?;
     config::Place::parse(&args.bucket)?;
@@ -49,7 +51,7 @@ pub fn run(args: MountArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
     }
     let runtime = runtime()?;
     let result = runtime.block_on(async {
-        let store = config::store(&args.bucket, &args.store, &selection).await?;
+        let store = config::store(&args.bucket, &args.store, at, &selection).await?;
         let options = MountOptions {
             source: store.describe(),
             allow_other: args.allow_other,
@@ -78,6 +80,9 @@ pub fn run(args: MountArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
         let fs = Fs::new(catalog, objects, look, about).with_audit(audit.transpose()?);
         let mut service = Service::start(fs, &path, &options).await?;
         service.idle = args.idle_timeout;
+        if let Some(at) = at {
+            log::warn!("--at: the archive is shown as it was at {at}, and stays so");
+        }
         log::info!("{} is mounted on {}", options.source, path.display());
         if let Some(daemon) = daemon {
             daemon.ready()?;

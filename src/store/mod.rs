@@ -16,10 +16,12 @@
 //! Keys, prefixes, `start_after`: relative to the store's own prefix, both ways. Entity tags are kept without their
 //! quotes. Bodies are ciphertext: no content decoding, ever.
 //!
-//! Decorators are stores too, and compose: `Retry::new(Count::new(S3Store::open(…).await?), deadline)`.
+//! Decorators are stores too, and compose: `Retry::new(Count::new(S3Store::open(…).await?), deadline)`, with [`At`] between
+//! these two.
 //! [`Store::fetch`] exists for them: it leaves what had arrived in a [`Part`], so that the next attempt asks for the
 //! rest only.
 
+mod at;
 mod bucket;
 mod count;
 mod dir;
@@ -41,6 +43,7 @@ use bytes::Bytes;
 
 use crate::error::Result;
 
+pub use at::At;
 pub use count::{Count, Counts};
 pub use dir::{DirStore, NewObject, object_paths, write_object};
 pub use pages::{Listing, Pages, list_all};
@@ -134,9 +137,12 @@ pub struct ListRequest {
     pub delimiter: bool,
     /// Only keys after this one. Ignored by a server when there is a token.
     pub start_after: Option<String>,
+    /// Keys after this one are not wanted: the listing may end before them, or go on. [`At`] ends it, as it may have nothing to
+    /// show there by which one could see how far it is.
+    pub stop: Option<String>,
     /// [`Page::next`] of the page before.
     pub token: Option<String>,
-    /// At most this many keys and prefixes in the page; S3 never gives more than 1,000.
+    /// At most this many keys and prefixes in the page; S3 never gives more than 1,000. [`At`] gives as many as there are.
     pub max_keys: Option<i32>,
 }
 

@@ -33,6 +33,11 @@ impl<P: Deref<Target: Store>> Pages<P> {
         Pages { store, req, seen: HashSet::new(), last: None, done: false }
     }
 
+    /// From now on keys after this one are not wanted ([`ListRequest::stop`]).
+    pub fn stop_at(&mut self, stop: Option<String>) {
+        self.req.stop = stop;
+    }
+
     /// The next page; `None` after the last one.
     pub async fn next(&mut self) -> Result<Option<Page>> {
         if self.done {

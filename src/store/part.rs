@@ -41,13 +41,14 @@ impl Part {
         self.head.is_some() && self.buf.len() == self.want
     }
 
-    /// The request for what is missing: `req` itself at first, then the rest, pinned by the first answer.
+    /// The request for what is missing: `req` itself at first, then the rest, pinned by the first answer. A version that was
+    /// asked for stays asked for: an answer need not name it.
     pub fn rest(&self, req: &GetRequest) -> Result<GetRequest> {
         let Some(head) = &self.head else { return Ok(req.clone()) };
         if self.is_complete() {
             return Err(err!(Kind::Internal, "nothing is missing from the object"));
         }
-        let pin = head.pin();
+        let pin = if req.pin.version_id().is_some() { req.pin.clone() } else { head.pin() };
         let range = ByteRange::Span(head.start + self.buf.len() as u64..head.start + self.want as u64);
         Ok(GetRequest { key: req.key.clone(), pin, range })
     }

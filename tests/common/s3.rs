@@ -3,10 +3,9 @@
 //! Signatures (SigV4) are checked. There is one bucket, [`BUCKET`], in region [`REGION`]; requests for other regions and
 //! buckets are refused as S3 does. Every request is on record, may be delayed, and a hook may answer in its place.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -21,12 +20,15 @@ use s3s::auth::{S3Auth, SecretKey};
 use s3s::dto::StreamingBlob;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, S3Result, s3_error};
-use sha2::{Digest, Sha256};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::gate::Gate;
 
 mod service;
+mod state;
+
+pub use state::Kept;
+use state::State;
 
 pub const BUCKET: &str = "archive";
 pub const REGION: &str = "eu-central-1";
@@ -91,70 +93,6 @@ impl Reply {
 
 pub type Edit = Arc<dyn Fn(&mut hyper::http::response::Parts, &mut Vec<u8>) + Send + Sync>;
 pub type Hook = Arc<dyn Fn(&Seen) -> Option<Reply> + Send + Sync>;
-
-/// A version of an object; without `body`, a delete marker.
-#[derive(Clone)]
-pub(crate) struct Version {
-    id: String,
-    body: Option<Bytes>,
-    etag: String,
-    metadata: BTreeMap<String, String>,
-    modified: SystemTime,
-    storage_class: String,
-}
-
-#[derive(Default)]
-pub(crate) struct State {
-    /// The last version is the current one.
-    objects: Mutex<BTreeMap<String, Vec<Version>>>,
-    seen: Mutex<Vec<Seen>>,
-    hook: Mutex<Option<Hook>>,
-    latency: Mutex<Duration>,
-    gate: Mutex<Option<Arc<Gate>>>,
-    counter: Mutex<u64>,
-    unversioned: Mutex<bool>,
-    /// The bucket policy.
-    policy: Mutex<Option<String>>,
-    /// Names in a page of a listing at most; 0 for 1,000.
-    page: Mutex<usize>,
-}
-
-impl State {
-    pub(crate) fn put(&self, key: &str, metadata: BTreeMap<String, String>, body: Bytes, class: &str) -> Version {
-        let mut counter = self.counter.lock().unwrap();
-        *counter += 1;
-        let unversioned = *self.unversioned.lock().unwrap();
-        let version = Version {
-            id: if unversioned { "null".into() } else { format!("v{:06}", *counter) },
-            etag: Sha256::digest(&body)[..16].iter().map(|b| format!("{b:02x}")).collect(),
-            body: Some(body),
-            metadata: metadata.into_iter().map(|(k, v)| (k.to_ascii_lowercase(), v)).collect(),
-            modified: UNIX_EPOCH + Duration::from_secs(UPLOADS + *counter),
-            storage_class: class.into(),
-        };
-        let mut objects = self.objects.lock().unwrap();
-        let versions = objects.entry(key.to_owned()).or_default();
-        if unversioned {
-            versions.clear();
-        }
-        versions.push(version.clone());
-        version
-    }
-
-    pub(crate) fn delete(&self, key: &str) {
-        let mut counter = self.counter.lock().unwrap();
-        *counter += 1;
-        let modified = UNIX_EPOCH + Duration::from_secs(UPLOADS + *counter);
-        let mut objects = self.objects.lock().unwrap();
-        if *self.unversioned.lock().unwrap() {
-            objects.remove(key);
-        } else if let Some(versions) = objects.get_mut(key) {
-            let id = format!("d{:06}", versions.len());
-            let last = versions.last().unwrap().clone();
-            versions.push(Version { id, body: None, modified, ..last });
-        }
-    }
-}
 
 /// The server; it ends when this is dropped.
 pub struct Server {
@@ -238,6 +176,17 @@ impl Server {
         self.state.delete(key);
     }
 
+    /// Deletes a version itself, which leaves no marker.
+    pub fn delete_version(&self, key: &str, id: &str) {
+        self.state.delete_version(key, id);
+    }
+
+    /// When the last upload or deletion was, as a time is written.
+    pub fn time(&self) -> String {
+        let secs = UPLOADS + *self.state.counter.lock().unwrap();
+        logarchivefs::key::Time::from_unix(secs as i64, 0).unwrap().to_string()
+    }
+
     pub fn keys(&self) -> Vec<String> {
         self.state.objects.lock().unwrap().keys().cloned().collect()
     }
@@ -267,7 +216,11 @@ impl Server {
 
     /// From now on as a bucket without versioning.
     pub fn set_unversioned(&self) {
-        *self.state.unversioned.lock().unwrap() = true;
+        self.set_versioning(Kept::Never);
+    }
+
+    pub fn set_versioning(&self, kept: Kept) {
+        *self.state.kept.lock().unwrap() = kept;
     }
 
     pub fn set_policy(&self, policy: impl Into<String>) {

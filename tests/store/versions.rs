@@ -11,7 +11,7 @@ use super::common::s3::{Reply, Server};
 use super::{open, options};
 
 fn request(prefix: &str, delimiter: bool) -> VersionsRequest {
-    VersionsRequest { prefix: prefix.into(), delimiter, after: None }
+    VersionsRequest { prefix: prefix.into(), delimiter, ..VersionsRequest::default() }
 }
 
 async fn all(store: &dyn Store, req: VersionsRequest) -> (Vec<Version>, Vec<Vec<u8>>) {

@@ -44,6 +44,8 @@ fn selection(desk: &mut Desk, place: &str, keys: &str) {
         ("--container-id", "38d59273"),
         ("--string-matches", "apps-(321"),
         ("--start-date", "2022-02-31"),
+        ("--at", "9999-12-31"),
+        ("--at", "2022-08-24"),
     ] {
         desk.say(&["find", place, flag, value]);
     }

@@ -115,7 +115,7 @@ fn read_all(mount: &Mount, logs: &[Log]) {
     });
 }
 
-pub const SAID: [fn() -> Vec<String>; 6] = [faults, rest, slow, attempts, changed, listings];
+pub const SAID: [fn() -> Vec<String>; 7] = [faults, rest, slow, attempts, changed, versions, listings];
 
 fn faults() -> Vec<String> {
     let mut desk = Desk::new();
@@ -221,6 +221,30 @@ fn changed() -> Vec<String> {
         assert!(failed.count() > 0, "all of it was in memory");
         desk.log_of(&mount);
     }
+    desk.said
+}
+
+/// Versions that may not be read, or are deleted for good, with and without an older one, below a mount that shows their time.
+fn versions() -> Vec<String> {
+    let mut desk = Desk::new();
+    let server = Server::start();
+    // Of two resources, as each is listed again when something of it is found gone.
+    let (one, two) = (log(0, false), Log { resource: "databases-9".into(), ..log(1, false) });
+    archive::put(&server, &two, SealAs::V2, &archive::gzip(b"older\n"));
+    let ids = [&one, &two].map(|log| archive::put(&server, log, SealAs::V2, &archive::gzip(b"x\n")).1);
+    let denied = Log { resource: "databases-7".into(), ..log(2, false) };
+    archive::put(&server, &denied, SealAs::V2, &archive::gzip(b"x\n"));
+    let mount = Setup::s3(&server).args(["--at", &server.time()]).mount();
+    mount.out("find . -type f");
+    server.set_hook(|seen| seen.is_get().then(|| Reply::error(403, "AccessDenied")));
+    fs::read(mount.path(denied.path())).unwrap_err();
+    server.clear_hook();
+    for (log, id) in [&one, &two].into_iter().zip(ids) {
+        server.delete_version(&log.key(), &id);
+        // The kernel asks again, and may be given what there is now.
+        fs::read(mount.path(log.path())).ok();
+    }
+    desk.log_of(&mount);
     desk.said
 }
 

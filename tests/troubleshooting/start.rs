@@ -10,7 +10,7 @@ use logarchivefs::envelope::SealAs;
 use super::desk::Desk;
 use crate::common::archive::{self, Log};
 use crate::common::mounted::Setup;
-use crate::common::s3::{ACCESS_KEY, REGION, Reply, SECRET_KEY, Server};
+use crate::common::s3::{ACCESS_KEY, Kept, REGION, Reply, SECRET_KEY, Server};
 use crate::common::watch::{detach, eventually, run};
 
 pub const SAID: [fn() -> Vec<String>; 5] =
@@ -200,7 +200,27 @@ fn answers(desk: &mut Desk, server: &Server) {
         let mut command = desk.on(server, &["find", "--request-deadline", "1s"]);
         desk.hear(&mut command);
     }
+    // As it was.
+    let at = server.time();
+    let mut asked = |what: &'static str, reply: fn() -> Reply| {
+        server.set_hook(move |seen| (seen.query.split(['&', '=']).next() == Some(what)).then(reply));
+        let mut command = desk.on(server, &["find", "--at", &at, "--request-deadline", "1s"]);
+        desk.hear(&mut command);
+    };
+    asked("versions", || Reply::error(403, "AccessDenied"));
+    asked("versioning", || Reply::error(403, "AccessDenied"));
+    asked("versions", || {
+        let body =
+            "<ListVersionsResult><IsTruncated>false</IsTruncated><Version><Key>k</Key></Version></ListVersionsResult>";
+        Reply::Canned { status: 200, headers: vec![], body: body.into() }
+    });
     server.clear_hook();
+    for kept in [Kept::Older, Kept::Never] {
+        server.set_versioning(kept);
+        let mut command = desk.on(server, &["find", "--at", &at]);
+        desk.hear(&mut command);
+    }
+    server.set_versioning(Kept::Everything);
 }
 
 /// Answers to a listing that are damaged, each in its way.

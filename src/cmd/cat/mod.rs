@@ -52,12 +52,13 @@ pub fn run(mut args: CatArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
         }),
     };
     let selection = config::selection(std::mem::take(&mut args.select))?;
+    let at = config::moment(&args.at)?;
     config::Place::parse(&args.bucket)?;
     let keyring = config::keyring(std::mem::take(&mut args.keys), env_keys)?;
     let runtime = runtime()?;
     // On this thread, as writing to standard output blocks.
     let result = runtime.block_on(async {
-        let archive = Archive::open(&args.bucket, &args.store, keyring, selection, &args.read).await?;
+        let archive = Archive::open(&args.bucket, &args.store, at, keyring, selection, &args.read).await?;
         if args.read.allow_unauthenticated {
             log::warn!("--allow-unauthenticated: AES-CBC objects are read, and nothing authenticates their text");
         }

@@ -24,7 +24,7 @@ pub fn run(bucket: &str, args: &StoreArgs, format: TableFormat) -> Result<u8> {
 }
 
 async fn tell(bucket: &str, args: &StoreArgs, format: TableFormat) -> Result<()> {
-    let store = config::store(bucket, args, &Selection::default()).await?;
+    let store = config::store(bucket, args, None, &Selection::default()).await?;
     let mut pages = Pages::new(store, ListRequest::default());
     let mut out = Out::new();
     let told = loop {

@@ -25,7 +25,7 @@ pub enum On {
 pub enum By {
     /// Every command that reads.
     Readers,
-    /// For what it notes beside its verdicts.
+    /// For what it notes beside its verdicts, and every command with `--at`.
     Verify,
     Doctor,
 }

@@ -253,9 +253,11 @@ fn permission(permission: &Permission, tried: Result<(), &Refusal>) -> Check {
     let advice = format!("allow {action}, as `logarchivefs doctor --print-iam-policy` has it");
     match (why, by) {
         (Why::NotAllowed, By::Readers) => Check::fail(check, error.to_string(), advice),
-        (Why::NotAllowed, By::Verify) => {
-            Check::warn(check, error.to_string(), advice + "; only what verify notes beside its verdicts needs it")
-        }
+        (Why::NotAllowed, By::Verify) => Check::warn(
+            check,
+            error.to_string(),
+            advice + "; only --at, and what verify notes beside its verdicts, need it",
+        ),
         (Why::NotAllowed, By::Doctor) => Check::warn(check, error.to_string(), advice + "; only doctor needs it"),
         // The object is gone since it was listed, or the server does not know the request.
         (_, _) if matches!(error.kind(), Kind::NotFound | Kind::Stale | Kind::Config) => {

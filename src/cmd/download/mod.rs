@@ -91,6 +91,7 @@ struct Got {
 /// Returns the exit code.
 pub fn run(args: DownloadArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
     let selection = config::selection(args.select)?;
+    let at = config::moment(&args.at)?;
     outside(&args.to, &Place::parse(&args.bucket)?)?;
     let form = match (args.gzip, args.sealed) {
         (true, _) => Form::Gzip,
@@ -114,7 +115,7 @@ pub fn run(args: DownloadArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
             Form::Sealed => (Keyring::default(), Some(keyring).filter(|ring| !ring.is_empty())),
             _ => (keyring, None),
         };
-        let archive = Archive::open(&args.bucket, &args.store, here, selection, &read).await?;
+        let archive = Archive::open(&args.bucket, &args.store, at, here, selection, &read).await?;
         let (root, file) = Root::open(&args.to, journal::NAME)?;
         let receipts = Receipts::read(&file)?;
         let summary = Arc::new(Summary::default());

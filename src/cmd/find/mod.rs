@@ -29,11 +29,12 @@ const PART: usize = 1000;
 pub fn run(args: FindArgs) -> Result<u8> {
     let mut report = Report::new(&args)?;
     let selection = config::selection(args.select)?;
+    let at = config::moment(&args.at)?;
     config::Place::parse(&args.bucket)?;
     let everything = selection == Selection::default() && args.paths.is_empty();
     let runtime = runtime()?;
     let result = runtime.block_on(async {
-        let store = config::store(&args.bucket, &args.store, &selection).await?;
+        let store = config::store(&args.bucket, &args.store, at, &selection).await?;
         let place = store.describe();
         // One state of each listing.
         let catalog = Catalog::new(store, selection, Duration::MAX);

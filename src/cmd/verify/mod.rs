@@ -58,10 +58,12 @@ const WINDOW: usize = 512;
 /// Returns the exit code.
 pub fn run(args: VerifyArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
     let Some(bucket) = args.bucket else { return audit::run(&args.audit, args.format) };
+    let at = config::moment(&args.at)?;
     let mut selected = serde_json::to_value(&args.select).map_err(|e| err!(Kind::Internal, "{e}"))?;
     if let Some(flags) = selected.as_object_mut() {
         flags.retain(|_, value| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty()));
         flags.extend((!args.paths.is_empty()).then(|| ("paths".to_owned(), json!(args.paths))));
+        flags.extend(at.map(|at| ("at".to_owned(), json!(at.to_string()))));
     }
     let selection = config::selection(args.select)?;
     config::Place::parse(&bucket)?;
@@ -81,10 +83,10 @@ pub fn run(args: VerifyArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
     let runtime = runtime()?;
     let result = runtime.block_on(async {
         let work = async {
-            let archive = Archive::open(&bucket, &args.store, keyring, selection, &read).await?;
+            let archive = Archive::open(&bucket, &args.store, at, keyring, selection, &read).await?;
             let manifest =
                 manifest.map(|file| Manifest::begin(file, archive.store.describe(), selected)).transpose()?;
-            let summary = Summary::new(against.is_some());
+            let summary = Summary::new(against.is_some(), at.map(|at| at.to_string()));
             let progress = Progress::start();
             let run = Run {
                 archive: Arc::new(archive),

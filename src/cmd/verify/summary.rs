@@ -21,6 +21,9 @@ use crate::key::Time;
 
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Summary {
+    /// Only with `--at`: all of this is of that time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
     pub objects: u64,
     pub ok: u64,
     /// Objects by verdict, `ok` left out.
@@ -64,8 +67,8 @@ pub struct Compared {
 }
 
 impl Summary {
-    pub fn new(compares: bool) -> Summary {
-        Summary { against: compares.then(Compared::default), ..Summary::default() }
+    pub fn new(compares: bool, at: Option<String>) -> Summary {
+        Summary { at, against: compares.then(Compared::default), ..Summary::default() }
     }
 
     pub fn add(&mut self, checked: &Checked) {
@@ -131,6 +134,9 @@ impl Summary {
         let mut row = |name: &str, value: String| {
             let _ = writeln!(text, "{name:<19} {value}");
         };
+        if let Some(at) = &self.at {
+            row("as it was at", at.clone());
+        }
         row("objects", self.objects.to_string());
         row("ok", self.ok.to_string());
         for (verdict, count) in &self.failed {

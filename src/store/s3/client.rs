@@ -14,10 +14,9 @@ use aws_sdk_s3::config::{
 };
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::context::{
-    AfterDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut, BeforeTransmitInterceptorContextRef,
+    BeforeTransmitInterceptorContextMut, BeforeTransmitInterceptorContextRef,
 };
 use aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint;
-use aws_smithy_runtime_api::client::orchestrator::Metadata;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 
@@ -73,8 +72,7 @@ pub(super) fn s3(shared: &SdkConfig, options: &S3Options) -> Client {
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .interceptor(NoPlainHttp { allowed: options.allow_http })
-        .interceptor(super::limit::ShortAnswers)
-        .interceptor(WholeListing);
+        .interceptor(super::limit::ShortAnswers);
     if let Some(account) = &options.expected_bucket_owner {
         config = config.interceptor(Owner(account.clone()));
     }
@@ -192,40 +190,6 @@ fn host(uri: &str) -> &str {
     match host.strip_prefix('[').and_then(|h| h.split_once(']')) {
         Some((v6, _)) => v6,
         None => host.split(':').next().unwrap_or_default(),
-    }
-}
-
-/// The SDK parses what there is of a listing that was cut short; so look at its end, where `listing` does not.
-#[derive(Debug)]
-struct WholeListing;
-
-#[dyn_dispatch_hint]
-impl Intercept for WholeListing {
-    fn name(&self) -> &'static str {
-        "WholeListing"
-    }
-
-    fn read_after_deserialization(
-        &self,
-        context: &AfterDeserializationInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let response = context.response();
-        const ROOT: &[u8] = b"ListVersionsResult";
-        if config.load::<Metadata>().is_none_or(|operation| operation.name() != "ListObjectVersions") {
-            return Ok(());
-        }
-        let Some(body) = response.body().bytes().filter(|_| response.status().is_success()) else { return Ok(()) };
-        let body = body.trim_ascii();
-        if body.strip_suffix(b">").is_some_and(|body| body.ends_with(ROOT)) {
-            return Ok(());
-        }
-        let start = &body[..body.len().min(1024)];
-        if start.windows(ROOT.len()).any(|w| w == ROOT) {
-            return Err(err!(Kind::Storage, "damaged listing: cut short after {} bytes", body.len()).into());
-        }
-        Err(err!(Kind::Storage, "the answer to a listing is no listing. Not S3: a proxy or a sign-in page?").into())
     }
 }
 

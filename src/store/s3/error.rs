@@ -155,6 +155,9 @@ fn meaning(
         (_, 200..=299) => no(Kind::Storage, "the answer is not understood. Not S3: a proxy or a sign-in page?"),
         (_, 403) if let Op::Ask(action) = op => no(Kind::AccessDenied, &format!("{action} is not allowed")),
         (_, 403) if list => no(Kind::AccessDenied, &format!("listing bucket {bucket} is not allowed (s3:ListBucket)")),
+        (_, 403) if matches!(op, Op::Get { pinned: true }) => {
+            no(Kind::AccessDenied, "reading this version is not allowed (s3:GetObjectVersion, kms:Decrypt)")
+        }
         (_, 403) => no(Kind::AccessDenied, "reading the object is not allowed (s3:GetObject, kms:Decrypt)"),
         (_, 405) if matches!(op, Op::Get { pinned: true }) => no(Kind::Stale, "this version of the object is gone"),
         ("", 404) if list => no(Kind::Config, &format!("there is no bucket {bucket}, or this is not S3")),

@@ -10,6 +10,7 @@
 //! Everything else is [`super::Retry`]'s, so the SDK's own retries are off.
 
 mod client;
+mod document;
 mod error;
 mod limit;
 mod listing;

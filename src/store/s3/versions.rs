@@ -2,18 +2,21 @@
 
 use aws_sdk_s3::operation::list_object_versions::ListObjectVersionsOutput;
 use aws_sdk_s3::types::{BucketVersioningStatus, EncodingType};
-use percent_encoding::percent_decode_str;
+use aws_smithy_runtime_api::client::interceptors::context::Output;
 
 use super::super::versions::{Marker, Version, Versioning, VersionsPage, VersionsRequest};
+use super::S3Store;
+use super::document::{Answer, Document, End, Open, bad, decode, named};
 use super::error::{self, Op};
-use super::{S3Store, timestamp};
-use crate::err;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 
 impl S3Store {
     pub(super) async fn ask_versions(&self, req: &VersionsRequest) -> Result<VersionsPage> {
-        let prefix = Some(format!("{}{}", self.options.prefix, req.prefix)).filter(|p| !p.is_empty());
-        let (key, version_id) = req.after.clone().map(|after| (after.key, after.version_id)).unzip();
+        let full = |s: &str| format!("{}{s}", self.options.prefix);
+        let prefix = Some(full(&req.prefix)).filter(|p| !p.is_empty());
+        // A marker without a version is one behind all versions of its key.
+        let start = || req.start_after.as_deref().map(|key| Marker::behind(full(key)));
+        let (key, version_id) = req.after.clone().or_else(start).map(|after| (after.key, after.version_id)).unzip();
         let mut tried = false;
         loop {
             let session = self.session();
@@ -21,8 +24,9 @@ impl S3Store {
             let call = call.encoding_type(EncodingType::Url).set_prefix(prefix.clone());
             let call = call.set_delimiter(req.delimiter.then(|| "/".to_owned()));
             let call = call.set_key_marker(key.clone()).set_version_id_marker(version_id.clone().flatten());
-            match call.send().await {
-                Ok(out) => return page(&out, &self.options.prefix),
+            let answer = Answer::<Versions>::new(&self.options.prefix);
+            match call.set_max_keys(req.max_keys).customize().interceptor(answer.clone()).send().await {
+                Ok(_) => return answer.page(),
                 Err(e) => {
                     let failure = error::classify(&e, Op::Ask("s3:ListBucketVersions"), &self.options.bucket);
                     self.recover(failure, &session, &mut tried).await?;
@@ -52,55 +56,66 @@ impl S3Store {
     }
 }
 
-/// A page, if it is whole. There is no count to hold it to, as there is for objects: its end was looked at, and the marker
-/// of the next page must be there.
-fn page(out: &ListObjectVersionsOutput, below: &str) -> Result<VersionsPage> {
-    let bad = |what: &str| -> Error { err!(Kind::Storage, "damaged listing: {what}") };
-    let url = out.encoding_type() == Some(&EncodingType::Url);
-    let mut versions = Vec::with_capacity(out.versions().len() + out.delete_markers().len());
-    for v in out.versions() {
-        versions.push(Version {
-            key: relative(v.key(), url, below)?,
-            version_id: v.version_id().map(str::to_owned),
-            last_modified: timestamp(v.last_modified()),
-            latest: v.is_latest().unwrap_or_default(),
-            delete_marker: false,
-        });
-    }
-    for marker in out.delete_markers() {
-        versions.push(Version {
-            key: relative(marker.key(), url, below)?,
-            version_id: marker.version_id().map(str::to_owned),
-            last_modified: timestamp(marker.last_modified()),
-            latest: marker.is_latest().unwrap_or_default(),
-            delete_marker: true,
-        });
-    }
-    // The SDK gives the two kinds apart. Stable: what there is of one key stays newest first.
-    versions.sort_by(|a, b| a.key.cmp(&b.key));
-    let prefixes = out.common_prefixes().iter().map(|p| relative(p.prefix(), url, below)).collect::<Result<_>>()?;
-    let next = match (out.is_truncated(), out.next_key_marker()) {
-        (None, _) => return Err(bad("no IsTruncated")),
-        (Some(false), _) => None,
-        (Some(true), Some(key)) if !key.is_empty() => {
-            let key = if url { decode(key) } else { key.into() };
-            let key = String::from_utf8(key).map_err(|_| bad("a marker that cannot be sent back"))?;
-            Some(Marker { key, version_id: out.next_version_id_marker().map(str::to_owned) })
+#[derive(Default)]
+struct Versions(VersionsPage);
+
+/// There is no count to hold a page to, as there is for objects; the marker of the next page must be there.
+impl Document for Versions {
+    const ROOT: &'static str = "ListVersionsResult";
+    type Page = VersionsPage;
+
+    fn entry(name: &[u8]) -> Option<bool> {
+        match name {
+            b"Version" => Some(false),
+            b"DeleteMarker" => Some(true),
+            _ => None,
         }
-        (Some(true), _) => return Err(bad("truncated, without a continuation token")),
-    };
-    Ok(VersionsPage { versions, prefixes, next })
-}
+    }
 
-/// A name in a listing, without the store's prefix; `url`: as below.
-fn relative(name: Option<&str>, url: bool, below: &str) -> Result<Vec<u8>> {
-    let bad = |what: &str| -> Error { err!(Kind::Storage, "damaged listing: {what}") };
-    let name = name.ok_or_else(|| bad("an entry without a name"))?;
-    let name = if url { decode(name) } else { name.into() };
-    name.strip_prefix(below.as_bytes()).map(<[u8]>::to_vec).ok_or_else(|| bad("a key from elsewhere"))
-}
+    fn add(&mut self, open: Open, delete_marker: bool) -> Result<()> {
+        self.0.versions.push(Version {
+            key: named(open.key)?,
+            version_id: open.version_id,
+            last_modified: open.modified,
+            latest: open.latest,
+            delete_marker,
+            size: open.size,
+            etag: open.tag,
+            storage_class: open.class,
+        });
+        Ok(())
+    }
 
-/// `encoding-type=url`: percent-encoded, and a plus is a space.
-fn decode(key: &str) -> Vec<u8> {
-    percent_decode_str(&key.replace('+', " ")).collect()
+    fn add_prefix(&mut self, name: Vec<u8>) {
+        self.0.prefixes.push(name);
+    }
+
+    fn page(self, mut end: End, below: &[u8]) -> Result<VersionsPage> {
+        let mut page = self.0;
+        let keys = page.versions.iter_mut().map(|version| &mut version.key);
+        for name in keys.chain(&mut page.prefixes) {
+            end.cut(name, below)?;
+        }
+        // S3 sends them so. Other servers send delete markers behind all versions; what came in one second is then told apart
+        // by which is the latest only.
+        page.versions.sort_by(|a, b| {
+            a.key.cmp(&b.key).then(b.latest.cmp(&a.latest)).then(b.last_modified.cmp(&a.last_modified))
+        });
+        page.next = match end.is_truncated()? {
+            false => None,
+            true if end.next_key.is_empty() => return Err(bad("truncated, without a continuation token")),
+            true => {
+                if end.encoded {
+                    decode(&mut end.next_key);
+                }
+                let key = String::from_utf8(end.next_key).map_err(|_| bad("a marker that cannot be sent back"))?;
+                Some(Marker { version_id: end.next_version_id, ..Marker::behind(key) })
+            }
+        };
+        Ok(page)
+    }
+
+    fn nothing() -> Output {
+        Output::erase(ListObjectVersionsOutput::builder().build())
+    }
 }

@@ -9,7 +9,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
-use super::{BUCKET, REGION, State, Version};
+use super::state::{State, Version};
+use super::{BUCKET, Kept, REGION};
 
 pub struct Memory(pub Arc<State>);
 
@@ -41,6 +42,11 @@ impl Memory {
             0 => 1000,
             page => page,
         }
+    }
+
+    /// What never kept versions names none.
+    fn keeps(&self) -> bool {
+        *self.0.kept.lock().unwrap() != Kept::Never
     }
 
     fn find(&self, key: &str, id: Option<&str>, if_match: Option<&ETagCondition>) -> S3Result<Version> {
@@ -87,8 +93,12 @@ impl S3 for Memory {
         req: S3Request<GetBucketVersioningInput>,
     ) -> S3Result<S3Response<GetBucketVersioningOutput>> {
         same_bucket(&req.input.bucket)?;
-        let versioned = !*self.0.unversioned.lock().unwrap();
-        let status = versioned.then(|| BucketVersioningStatus::from_static(BucketVersioningStatus::ENABLED));
+        let status = match *self.0.kept.lock().unwrap() {
+            Kept::Everything => Some(BucketVersioningStatus::ENABLED),
+            Kept::Older => Some(BucketVersioningStatus::SUSPENDED),
+            Kept::Never => None,
+        };
+        let status = status.map(BucketVersioningStatus::from_static);
         Ok(S3Response::new(GetBucketVersioningOutput { status, ..Default::default() }))
     }
 
@@ -224,6 +234,7 @@ impl S3 for Memory {
                         last_modified,
                         e_tag: etag(version),
                         size: Some(body.len() as i64),
+                        storage_class: Some(ObjectVersionStorageClass::from(version.storage_class.clone())),
                         ..Default::default()
                     }),
                     None => markers.push(DeleteMarkerEntry { key, is_latest, version_id, last_modified, owner: None }),
@@ -286,7 +297,7 @@ impl S3 for Memory {
             metadata: Some(version.metadata.into_iter().collect()),
             storage_class: Some(StorageClass::from(version.storage_class)),
             replication_status: Some(ReplicationStatus::from_static(ReplicationStatus::REPLICA)),
-            version_id: Some(version.id).filter(|id| id != "null"),
+            version_id: Some(version.id).filter(|_| self.keeps()),
             ..Default::default()
         }))
     }
@@ -305,7 +316,7 @@ impl S3 for Memory {
         let version = self.0.put(&input.key, metadata, body.into(), &class);
         Ok(S3Response::new(PutObjectOutput {
             e_tag: etag(&version),
-            version_id: Some(version.id).filter(|id| id != "null"),
+            version_id: Some(version.id).filter(|_| self.keeps()),
             ..Default::default()
         }))
     }
