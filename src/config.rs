@@ -195,7 +195,7 @@ pub fn policy(args: &ReadArgs) -> Policy {
         sizes: Sizes::Hint,
         allow_unauthenticated: args.allow_unauthenticated,
         allow_instruction_files: args.allow_instruction_files,
-        max_ratio: args.max_ratio,
+        max_ratio: args.ratio.max_ratio,
     }
 }
 
@@ -207,7 +207,7 @@ pub fn in_force(read: &ReadArgs, sizes: SizesArg, listing_ttl: Duration) -> Map<
         "sizes": named(sizes.to_possible_value()),
         "allow_unauthenticated": read.allow_unauthenticated,
         "allow_instruction_files": read.allow_instruction_files,
-        "max_ratio": read.max_ratio,
+        "max_ratio": read.ratio.max_ratio,
         "cache_dir": read.cache_dir.as_ref().map(|path| path.display().to_string()),
         "listing_ttl_seconds": listing_ttl.as_secs_f64(),
     });

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::values::memory;
-use super::{AtArgs, KeyArgs, SelectArgs, StoreArgs};
+use super::{AtArgs, KeyArgs, RatioArgs, SelectArgs, StoreArgs};
 
 #[derive(Debug, Args)]
 pub struct DownloadArgs {
@@ -51,10 +51,8 @@ pub struct DownloadArgs {
     #[arg(long, help_heading = "Reading")]
     pub allow_instruction_files: bool,
 
-    /// Refuse a log once its text is more than N times as long as its gzip stream [default: no limit; 1032 is the most
-    /// that gzip can do]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Reading")]
-    pub max_ratio: Option<u32>,
+    #[command(flatten)]
+    pub ratio: RatioArgs,
 
     /// Memory for what is under way [default: 256MiB; less if the control
     /// group or the machine has less than twice that]

@@ -22,7 +22,7 @@ pub use download::DownloadArgs;
 pub use find::{FindArgs, FindFormat};
 pub use manual::{CompletionsArgs, ManArgs, Shell};
 pub use mount::{LogFormatArg, MountArgs};
-pub use shared::{AtArgs, KeyArgs, ReadArgs, SelectArgs, SizesArg, StoreArgs, VerifyArg};
+pub use shared::{AtArgs, KeyArgs, RatioArgs, ReadArgs, SelectArgs, SizesArg, StoreArgs, VerifyArg};
 pub use verify::{AuditArgs, ReportFormat, VerifyArgs};
 
 /// With the commit that it was built from, where that is known.

@@ -105,6 +105,14 @@ pub struct SelectArgs {
     pub end_date: Option<String>,
 }
 
+#[derive(Debug, Default, Args)]
+pub struct RatioArgs {
+    /// Refuse a log once its text is more than N times as long as its gzip stream [default: no limit; 1032 is the most
+    /// that gzip can do]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Reading")]
+    pub max_ratio: Option<u32>,
+}
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Reading")]
 pub struct ReadArgs {
@@ -120,10 +128,8 @@ pub struct ReadArgs {
     #[arg(long)]
     pub allow_instruction_files: bool,
 
-    /// Refuse a log once its text is more than N times as long as its gzip stream [default: no limit; 1032 is the most
-    /// that gzip can do]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub max_ratio: Option<u32>,
+    #[command(flatten)]
+    pub ratio: RatioArgs,
 
     /// Memory for text, ciphertext in flight and seek points [default: 256MiB; less if the control
     /// group or the machine has less than twice that]
@@ -146,7 +152,7 @@ impl Default for ReadArgs {
             verify: VerifyArg::Full,
             allow_unauthenticated: false,
             allow_instruction_files: false,
-            max_ratio: None,
+            ratio: RatioArgs::default(),
             memory: None,
             cache_dir: None,
             cache_size: 10 << 30,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::values::{memory, sha256};
-use super::{AtArgs, KeyArgs, SelectArgs, StoreArgs};
+use super::{AtArgs, KeyArgs, RatioArgs, SelectArgs, StoreArgs};
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
@@ -46,10 +46,8 @@ pub struct VerifyArgs {
     #[arg(long, help_heading = "Reading")]
     pub allow_instruction_files: bool,
 
-    /// Refuse a log once its text is more than N times as long as its gzip stream [default: no limit; 1032 is the most
-    /// that gzip can do]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Reading")]
-    pub max_ratio: Option<u32>,
+    #[command(flatten)]
+    pub ratio: RatioArgs,
 
     /// Memory for text and ciphertext on their way [default: 256MiB; less if the control
     /// group or the machine has less than twice that]
@@ -75,7 +73,7 @@ pub struct AuditArgs {
     /// Check the audit log of a mount instead of a bucket; of one that was rotated, all its files in order, oldest first,
     /// each with its --audit-log [default: none]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["bucket", "paths", "manifest", "sha256sums", "against", "force",
-          "allow_unauthenticated", "allow_instruction_files", "max_ratio", "memory", "StoreArgs",
+          "allow_unauthenticated", "allow_instruction_files", "RatioArgs", "memory", "StoreArgs",
           "AtArgs", "KeyArgs", "SelectArgs"])]
     pub audit_log: Vec<PathBuf>,
 

@@ -73,7 +73,7 @@ impl Lane {
         let _turn = self.turn.lock().await;
         let mut news = self.flight.state.subscribe();
         let waiting = Waiting(self);
-        while !self.fits(bytes) {
+        while !self.try_take(bytes) {
             // The sender lives as long as this lane does.
             let _ = news.changed().await;
         }
@@ -82,7 +82,7 @@ impl Lane {
     }
 
     /// Takes them if it may.
-    fn fits(&self, bytes: u64) -> bool {
+    fn try_take(&self, bytes: u64) -> bool {
         let mut fits = false;
         self.flight.state.send_if_modified(|state| {
             let held = self.held.load(Ordering::Relaxed);

@@ -104,7 +104,7 @@ pub fn run(args: DownloadArgs, env_keys: Option<EnvKeys>) -> Result<u8> {
     let read = ReadArgs {
         allow_unauthenticated: args.allow_unauthenticated,
         allow_instruction_files: args.allow_instruction_files,
-        max_ratio: args.max_ratio,
+        ratio: args.ratio,
         memory: args.memory,
         ..ReadArgs::default()
     };

@@ -67,7 +67,8 @@ async fn copy(download: &Download, object: &Listed, meter: &Meter) -> Result<Got
     let done = bytes.len() as u64;
     meter.bytes(done);
     let mut body = write(download, body, bytes).await?;
-    let (cache, lane) = (&download.archive.objects.shared().cache, download.archive.objects.shared().cache.lane());
+    let cache = &download.archive.objects.shared().cache;
+    let lane = cache.lane();
     let rest = stream::iter((done..head.total).step_by(RUN as usize)).map(|from| {
         let range = from..(from + RUN).min(head.total);
         let request = GetRequest { key: object.key.clone(), pin: head.pin(), range: ByteRange::Span(range.clone()) };
