@@ -19,6 +19,8 @@ mod direct;
 mod download;
 #[path = "archive/engine.rs"]
 mod engine;
+#[path = "archive/limit.rs"]
+mod limit;
 #[path = "archive/measure.rs"]
 mod measure;
 #[path = "archive/mounted.rs"]

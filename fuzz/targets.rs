@@ -23,7 +23,7 @@ use logarchivefs::store::{
     At, ByteRange, DirStore, GetRequest, ListRequest, Page, Pin, S3Options, S3Store, StaticCredentials, Store, list_all,
 };
 
-use crate::gunzip_support::drive;
+use crate::gunzip_support::{drive, same_as_zlib};
 
 #[path = "cache.rs"]
 mod cachefiles;
@@ -32,10 +32,11 @@ pub use cachefiles::{cache, cache_seeds};
 pub type Target = fn(&[u8]);
 
 /// All of them, by name.
-pub const ALL: [(&str, Target); 7] = [
+pub const ALL: [(&str, Target); 8] = [
     ("key", key),
     ("envelope", envelope),
     ("gunzip", gunzip),
+    ("inflate", inflate),
     ("copy", copy),
     ("listing", listing),
     ("cache", cache),
@@ -126,11 +127,11 @@ fn decrypt(key: &ContentKey, body: &[u8], step: usize) -> Option<Vec<u8>> {
 pub fn gunzip(data: &[u8]) {
     // A thousand times as much may come out.
     let data = &data[..data.len().min(1 << 16)];
-    let mut decoder = Decoder::new().unwrap();
+    let mut decoder = Decoder::new();
     let (whole, end) = drive(&mut decoder, data, usize::MAX, 1 << 20);
     let mut index = Index::new();
     index.extend(decoder.take_points()).expect("points come in order");
-    let (cut, cut_end) = drive(&mut Decoder::without_points().unwrap(), data, 1 + data.len() / 7, 10_007);
+    let (cut, cut_end) = drive(&mut Decoder::without_points(), data, 1 + data.len() / 7, 10_007);
     assert!(cut == whole);
     let kind = |end: &logarchivefs::error::Result<()>| end.as_ref().map_err(|e| e.kind()).copied();
     assert_eq!(kind(&end), kind(&cut_end));
@@ -142,6 +143,13 @@ pub fn gunzip(data: &[u8]) {
         assert!(whole[point.out as usize..].starts_with(&rest) || rest.starts_with(&whole[point.out as usize..]));
         assert!(end.is_err() || rest_end.is_ok() && rest.len() as u64 == whole.len() as u64 - point.out);
     }
+}
+
+/// Raw DEFLATE data: it means the same to us as to zlib-rs, however it is cut.
+pub fn inflate(data: &[u8]) {
+    let data = &data[..data.len().min(1 << 14)];
+    same_as_zlib(data, usize::MAX, 1 << 18);
+    same_as_zlib(data, 1 + data.len() / 7, 10_007);
 }
 
 /// A sealed copy whose only metadata file holds `data`: whatever it says, what is read is the body beside it.

@@ -101,6 +101,14 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             let members = [gzip(&plain, 1), gzip(b"", 6), gzip(&plain[..1000], 0), vec![0; 99]].concat();
             streams.chain([members, one_block(2, 60_000).0, gzip(&vec![0; 30_000_000], 9)]).collect()
         }
+        "inflate" => {
+            let streams = objects.iter().filter_map(|(_, meta, body)| stream(meta, body));
+            let made = [(3000, 1), (3000, 9), (20, 6), (40_000, 6), (0, 0)];
+            let made = made.map(|(len, level)| gzip(&text(len as u64, len), level));
+            // Without gzip's header and trailer, and short ones often.
+            let all = streams.chain(made.iter().cycle().take(20).cloned()).chain([one_block(2, 9000).0]);
+            all.filter_map(|gzip| Some(gzip.get(10..gzip.len().checked_sub(8)?)?.to_vec())).collect()
+        }
         "copy" => {
             let json = |etag: &str| {
                 let sum = "84d89877f0d4041efb6bf91a16f0248f2fd573e6af05c19f96bedb9f882f7882";
@@ -231,6 +239,11 @@ fn keys() {
 #[test]
 fn envelopes() {
     fuzz("envelope", 10_000);
+}
+
+#[test]
+fn deflate_data() {
+    fuzz("inflate", 5_000);
 }
 
 #[test]

@@ -10,15 +10,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use logarchivefs::demo::gzip;
 use logarchivefs::demo::logs::Random;
-use logarchivefs::envelope::{Found, MasterKey, SealAs, seal};
-use logarchivefs::gunzip::{Decoder, State};
+use logarchivefs::envelope::{MasterKey, SealAs, seal};
 use logarchivefs::key::{LogKey, Resource, Span, Time};
 
 use crate::data::text;
 use crate::measure::{cores, median, percentile, ratio, row, time};
 use crate::mounted::Mounted;
 use crate::s3::Server;
-use crate::{commands, direct, download, engine, peers, scale, verifying, warm};
+use crate::{commands, direct, download, engine, limit, peers, scale, verifying, warm};
 
 pub type Row = fn(&Setup);
 
@@ -57,7 +56,7 @@ pub struct Setup {
     pub packed: Vec<u8>,
     pub metadata: Vec<(String, String)>,
     pub text_len: usize,
-    /// Verify, decrypt and inflate with seek points, from memory, on one thread.
+    /// See [`limit`].
     pub limit: Duration,
 }
 
@@ -88,7 +87,7 @@ impl Setup {
             limit: Duration::ZERO,
         };
         setup.put("big", 0, setup.body.clone(), &setup.metadata);
-        setup.limit = median((0..rounds).map(|_| time(|| setup.in_process()).0).collect());
+        setup.limit = median((0..rounds).map(|_| time(|| limit::once(&setup)).0).collect());
         setup
     }
 
@@ -122,41 +121,6 @@ impl Setup {
         self.server.keys().into_iter().find(|k| k.starts_with("big/")).expect("the large object")
     }
 
-    fn in_process(&self) {
-        let found = Found::from_metadata(self.metadata.iter().map(|(k, v)| (k, v))).unwrap();
-        let Found::Complete(envelope) = found else { panic!("no envelope") };
-        let key = envelope.open(&self.master).unwrap();
-        let total = self.body.len() as u64;
-        let mut verifier = key.verifier(total).unwrap();
-        let mut decoder = Decoder::new().unwrap();
-        let mut out = vec![0; 1 << 20];
-        let mut buf = Vec::with_capacity(1 << 20);
-        let (mut at, mut made) = (0, 0);
-        for piece in self.body.chunks(1 << 20) {
-            verifier.update(piece);
-            buf.clear();
-            let plain = at as u64..(at + piece.len()).min(self.body.len() - 16) as u64;
-            buf.extend_from_slice(&piece[..(plain.end - plain.start) as usize]);
-            key.decrypt(plain, total, &mut buf).unwrap();
-            at += piece.len();
-            let mut used = 0;
-            loop {
-                let step = decoder.decode(&buf[used..], &mut out).unwrap();
-                used += step.consumed;
-                made += step.produced;
-                for mut point in decoder.take_points() {
-                    point.pack().unwrap();
-                }
-                if step.state == State::NeedInput {
-                    break;
-                }
-            }
-        }
-        decoder.finish().unwrap();
-        verifier.finish().unwrap();
-        assert_eq!(made, self.text_len);
-    }
-
     pub fn cold(&self, options: &[&str]) -> (Duration, Option<u64>) {
         let (ours, _, rss) = self.cold_and_limit(options);
         (ours, rss)
@@ -171,7 +135,7 @@ impl Setup {
             times.push(time(|| cat_file(&file)).0);
             rss = rss.max(mount.peak_rss());
             drop(mount);
-            limits.push(time(|| self.in_process()).0);
+            limits.push(time(|| limit::once(self)).0);
         }
         (median(times), median(limits), rss)
     }

@@ -1,13 +1,12 @@
 //! What the commands cost that read whole objects, on all cores.
 
 use std::process::Stdio;
-use std::time::Duration;
 
-use logarchivefs::envelope::{Envelope, Found, SealAs, seal};
-use logarchivefs::gunzip::{Decoder, State};
+use logarchivefs::envelope::{SealAs, seal};
 use logarchivefs::key::{LogKey, Resource, Span};
 use logarchivefs::store::{NewObject, write_object};
 
+use crate::limit;
 use crate::measure::{cores, median, ratio, row, time};
 use crate::process::{program, watched};
 use crate::rows::Setup;
@@ -44,7 +43,7 @@ pub fn verify(setup: &Setup) {
             let (took, peak) = time(|| run(setup, bucket));
             ours.push(took);
             rss = rss.max(peak);
-            limits.push(all_cores(setup, logs));
+            limits.push(limit::on_all_cores(setup, logs));
         }
         let (ours, limit) = (median(ours), median(limits));
         let name = format!("`verify` of {logs} logs in {name}");
@@ -56,46 +55,4 @@ pub fn verify(setup: &Setup) {
 fn run(setup: &Setup, bucket: &str) -> Option<u64> {
     let mut command = program(&setup.server.endpoint(), &["verify", bucket, "--stack", "verify"]);
     watched(command.arg("--key-file").arg(setup.key_file()).stdout(Stdio::null()))
-}
-
-/// The least that so many logs take on this machine: a thread a core, each with its share; GHASH, decryption and inflate
-/// with CRC, from memory and for nobody.
-fn all_cores(setup: &Setup, logs: usize) -> Duration {
-    let share = |core: usize| (core..logs).step_by(cores()).for_each(|_| once(setup));
-    time(|| std::thread::scope(|s| (0..cores()).for_each(|core| drop(s.spawn(move || share(core)))))).0
-}
-
-fn once(setup: &Setup) {
-    let key = envelope(setup).open(&setup.master).unwrap();
-    let total = setup.body.len() as u64;
-    let mut verifier = key.verifier(total).unwrap();
-    let mut decoder = Decoder::without_points().unwrap();
-    let (mut text, mut buf) = (Vec::with_capacity(128 << 10), Vec::with_capacity(2 << 20));
-    for (n, piece) in setup.body.chunks(2 << 20).enumerate() {
-        verifier.update(piece);
-        let start = (n as u64) * (2 << 20);
-        let plain = start..(start + piece.len() as u64).min(total - 16);
-        buf.clear();
-        buf.extend_from_slice(&piece[..(plain.end - plain.start) as usize]);
-        key.decrypt(plain, total, &mut buf).unwrap();
-        let mut used = 0;
-        loop {
-            text.clear();
-            let step = decoder.decode_append(&buf[used..], &mut text, 128 << 10).unwrap();
-            used += step.consumed;
-            if step.state == State::NeedInput {
-                break;
-            }
-        }
-    }
-    decoder.finish().unwrap();
-    verifier.finish().unwrap();
-    assert_eq!(decoder.out(), setup.text_len as u64);
-}
-
-fn envelope(setup: &Setup) -> Envelope {
-    match Found::from_metadata(setup.metadata.iter().map(|(k, v)| (k, v))).unwrap() {
-        Found::Complete(envelope) => envelope,
-        _ => panic!("no envelope"),
-    }
 }

@@ -12,17 +12,24 @@
 //! * The plaintext is a function of the compressed bytes alone: neither the cuts of input and output nor the place of
 //!   resuming changes a byte of it.
 //! * Plaintext between two neighbouring points (a *segment*) is never longer than [`LONGEST_SEGMENT`].
-//! * Memory is fixed (one inflate state, two windows) plus the points not yet taken, whatever the input claims.
+//! * Memory is fixed (one inflate state) plus the points not yet taken, whatever the input claims.
 //! * Every byte before a damage is delivered before the error is.
 //!
-//! Sources: RFC 1951 (DEFLATE), RFC 1952 (gzip), zlib.h; GNU gzip for what may follow a member.
+//! Sources: RFC 1951 (DEFLATE), RFC 1952 (gzip), zlib and libdeflate; GNU gzip for what may follow a member.
 
-mod header;
-mod points;
+mod bits;
+mod block;
 #[allow(unsafe_code)]
+mod fast;
+mod header;
+mod huffman;
+#[allow(unsafe_code)]
+mod out;
+mod points;
 mod raw;
 mod resume;
 mod stream;
+mod window;
 
 pub use points::{Index, LONGEST_SEGMENT, SPACING, SeekPoint, WIDEST_SPACING};
 pub use resume::Resumed;

@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
 
-use super::raw::{RawInflate, STATE_COST, WINDOW};
+use super::raw::{RawInflate, STATE_COST};
+use super::window::WINDOW;
 use crate::err;
 use crate::error::{Kind, Result};
 
@@ -47,7 +48,7 @@ pub(super) enum Entry {
     /// A deflate block comes next, after skipping the low `skip` bits (0 to 7) of the first byte.
     Block { skip: u8, window: Window },
     /// Inside a block.
-    Inside(RawInflate),
+    Inside(Box<RawInflate>),
 }
 
 /// The text before a block, at most 32 KiB of it.
@@ -115,7 +116,7 @@ impl SeekPoint {
         Ok(SeekPoint { out, input, entry: Entry::Block { skip, window } })
     }
 
-    /// Whether this is a copy of the inflate state (about 47 KiB, memory only), not a position and a window.
+    /// Whether this is a copy of the inflate state (about 41 KiB, memory only), not a position and a window.
     pub fn is_snapshot(&self) -> bool {
         matches!(self.entry, Entry::Inside(_))
     }
@@ -236,12 +237,11 @@ pub(super) struct Recorder {
     /// See [`super::Decoder::space`].
     pub spacing: u64,
     points: Vec<SeekPoint>,
-    window: Box<[u8; WINDOW]>,
 }
 
 impl Recorder {
     pub fn new() -> Self {
-        Recorder { last: 0, spacing: SPACING, points: Vec::new(), window: Box::new([0; WINDOW]) }
+        Recorder { last: 0, spacing: SPACING, points: Vec::new() }
     }
 
     pub fn take(&mut self) -> Vec<SeekPoint> {
@@ -266,18 +266,13 @@ impl Recorder {
     }
 
     /// A block or a member's first block starts at `out`, and bit `skip` of the byte at `input`.
-    pub fn block(&mut self, raw: &RawInflate, out: u64, input: u64, skip: u8) -> Result<()> {
-        let len = raw.get_dictionary(&mut self.window)?;
-        let window = Window::Plain(self.window[..len].into());
-        self.push(out, input, Entry::Block { skip, window });
-        Ok(())
+    pub fn block(&mut self, raw: &RawInflate, out: u64, input: u64, skip: u8) {
+        self.push(out, input, Entry::Block { skip, window: Window::Plain(raw.dictionary().into()) });
     }
 
     /// The inflate state as it is, `input` being the next byte it wants.
-    pub fn inside(&mut self, raw: &RawInflate, out: u64, input: u64) -> Result<()> {
-        let copy = raw.copy()?;
-        self.push(out, input, Entry::Inside(copy));
-        Ok(())
+    pub fn inside(&mut self, raw: &RawInflate, out: u64, input: u64) {
+        self.push(out, input, Entry::Inside(raw.clone().into()));
     }
 
     fn push(&mut self, out: u64, input: u64, entry: Entry) {
@@ -327,10 +322,10 @@ mod tests {
     #[test]
     fn cost_counts_the_window_and_the_state_and_debug_shows_no_text() {
         let mut recorder = Recorder::new();
-        let mut raw = RawInflate::new().unwrap();
-        raw.set_dictionary(b"secret secret secret secret secret").unwrap();
-        recorder.block(&raw, SPACING, 5, 3).unwrap();
-        recorder.inside(&raw, 2 * SPACING, 9).unwrap();
+        let mut raw = RawInflate::new();
+        raw.set_dictionary(b"secret secret secret secret secret");
+        recorder.block(&raw, SPACING, 5, 3);
+        recorder.inside(&raw, 2 * SPACING, 9);
         let mut points = recorder.take();
         assert_eq!(points[0].packed().unwrap().map(|p| p.cost()), points[0].pack().map(|()| points[0].cost()).ok());
         assert!(points[0].packed().unwrap().is_none() && points[1].packed().unwrap().is_none());
@@ -347,10 +342,10 @@ mod tests {
     #[test]
     fn a_point_that_was_written_down_is_the_same_point() {
         let mut recorder = Recorder::new();
-        let mut raw = RawInflate::new().unwrap();
-        raw.set_dictionary(&[b"some text ".repeat(500), vec![1; 9]].concat()).unwrap();
-        recorder.block(&raw, SPACING, 5, 3).unwrap();
-        recorder.inside(&raw, 2 * SPACING, 9).unwrap();
+        let mut raw = RawInflate::new();
+        raw.set_dictionary(&[b"some text ".repeat(500), vec![1; 9]].concat());
+        recorder.block(&raw, SPACING, 5, 3);
+        recorder.inside(&raw, 2 * SPACING, 9);
         let points = recorder.take();
         let unpack = |point: &SeekPoint| {
             let Entry::Block { skip, window } = &point.entry else { panic!("another kind of point") };

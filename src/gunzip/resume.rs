@@ -13,7 +13,7 @@ use crate::error::Result;
 pub struct Resumed(Decoder);
 
 impl Resumed {
-    /// Costs one inflate state (about 47 KiB) and the unpacking of a window. `NoMemory`; `Internal` for a damaged point.
+    /// Costs one inflate state (about 41 KiB) and the unpacking of a window. `Internal` for a damaged point.
     pub fn new(point: &SeekPoint) -> Result<Resumed> {
         Decoder::at(point).map(Resumed)
     }

@@ -13,8 +13,10 @@
 use crc_fast::{CrcAlgorithm, Digest};
 
 use super::header::{Header, MAGIC};
+use super::out::Out;
 use super::points::{Entry, Recorder, SPACING, SeekPoint, WIDEST_SPACING};
-use super::raw::{Out, RawInflate, WINDOW};
+use super::raw::RawInflate;
+use super::window::WINDOW;
 use crate::err;
 use crate::error::{Error, Kind, Result};
 
@@ -80,46 +82,49 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// `NoMemory` if the state (about 125 KiB in all) cannot be allocated.
-    pub fn new() -> Result<Decoder> {
-        Ok(Decoder { recorder: Some(Recorder::new()), ..Decoder::without_points()? })
+    pub fn new() -> Decoder {
+        Decoder { recorder: Some(Recorder::new()), ..Decoder::without_points() }
     }
 
     /// Checks all the same, for who reads the stream once.
-    pub fn without_points() -> Result<Decoder> {
-        Ok(Decoder { checked: true, ..Decoder::at(&SeekPoint::start())? })
+    pub fn without_points() -> Decoder {
+        Decoder { checked: true, ..Decoder::begin() }
     }
 
-    pub(super) fn at(point: &SeekPoint) -> Result<Decoder> {
-        let (raw, phase) = match &point.entry {
-            Entry::Start => (RawInflate::new()?, Phase::Header(Header::new())),
-            Entry::Inside(state) => (state.copy()?, Phase::Body),
-            Entry::Block { skip, window } => {
-                let mut raw = RawInflate::new()?;
-                let mut text = [0; WINDOW];
-                let len = window.unpack(&mut text)?;
-                raw.set_dictionary(&text[..len])?;
-                (raw, if *skip == 0 { Phase::Body } else { Phase::Skip(*skip) })
-            }
-        };
-        let (out, input) = (point.out, point.input);
-        Ok(Decoder {
-            raw,
-            phase,
+    fn begin() -> Decoder {
+        Decoder {
+            raw: RawInflate::new(),
+            phase: Phase::Header(Header::new()),
             recorder: None,
             checked: false,
             crc: Digest::new(CrcAlgorithm::Crc32IsoHdlc),
-            out,
-            input,
+            out: 0,
+            input: 0,
             trailing: 0,
             garbage: false,
-        })
+        }
+    }
+
+    /// `Internal` for a damaged point.
+    pub(super) fn at(point: &SeekPoint) -> Result<Decoder> {
+        let mut decoder = Decoder { out: point.out, input: point.input, ..Decoder::begin() };
+        match &point.entry {
+            Entry::Start => {}
+            Entry::Inside(raw) => (decoder.raw, decoder.phase) = (RawInflate::clone(raw), Phase::Body),
+            Entry::Block { skip, window } => {
+                let mut text = [0; WINDOW];
+                let len = window.unpack(&mut text)?;
+                decoder.raw.set_dictionary(&text[..len]);
+                decoder.phase = if *skip == 0 { Phase::Body } else { Phase::Skip(*skip) };
+            }
+        }
+        Ok(decoder)
     }
 
     /// Decodes from `input` into `output`, as far as either lasts. Bytes of `output` behind `produced` may be
     /// overwritten.
     ///
-    /// Errors: `BadGzip` (not gzip, damaged deflate data), `GzipChecksum` (CRC-32 or ISIZE), `NoMemory`.
+    /// Errors: `BadGzip` (not gzip, damaged deflate data), `GzipChecksum` (CRC-32 or ISIZE).
     pub fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<Progress> {
         self.run(input, &mut Out::new(output))
     }
@@ -280,13 +285,13 @@ impl Decoder {
     /// A header is complete, `used` bytes from here: its deflate data comes next.
     fn member(&mut self, used: usize) -> Result<(usize, Option<State>)> {
         self.input += used as u64;
-        self.raw.reset()?;
+        self.raw.reset();
         self.crc.reset();
         self.phase = Phase::Body;
         if let Some(recorder) = &mut self.recorder
             && recorder.is_due(self.out)
         {
-            recorder.block(&self.raw, self.out, self.input, 0)?;
+            recorder.block(&self.raw, self.out, self.input, 0);
             return Ok((used, Some(State::NeedOutput)));
         }
         Ok((used, None))
@@ -296,7 +301,7 @@ impl Decoder {
         let (mut most, mut stop) = (usize::MAX, false);
         if let Some(recorder) = &mut self.recorder {
             if recorder.is_overdue(self.out) {
-                recorder.inside(&self.raw, self.out, self.input)?;
+                recorder.inside(&self.raw, self.out, self.input);
                 return Ok((0, Some(State::NeedOutput)));
             }
             (most, stop) = recorder.plan(self.out);
@@ -317,7 +322,7 @@ impl Decoder {
             if let Some(recorder) = &mut self.recorder {
                 // The byte that the next block shares with this one is consumed; resuming starts with it.
                 let (shared, skip) = if step.unused_bits == 0 { (0, 0) } else { (1, 8 - step.unused_bits) };
-                recorder.block(&self.raw, self.out, self.input - shared, skip)?;
+                recorder.block(&self.raw, self.out, self.input - shared, skip);
                 return Ok((step.consumed, Some(State::NeedOutput)));
             }
         } else if step.consumed == 0 && step.produced == 0 {

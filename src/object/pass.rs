@@ -157,7 +157,7 @@ impl Scan {
     }
 
     async fn decode(self: &Arc<Self>) -> Result<u64> {
-        let mut cutter = Some(Cutter::new(Arc::clone(&self.shared.texts))?);
+        let mut cutter = Some(Cutter::new(Arc::clone(&self.shared.texts)));
         let runs = self.head.gzip_len.div_ceil(RUN);
         let mut next = None;
         for n in 0..runs {

@@ -146,7 +146,7 @@ async fn run<R: Stored, T: Text>(
         ready.notify_one();
     };
     let inflate = async {
-        let (mut reader, mut stop) = (Reader::new(shared, head)?, Stop::Starved);
+        let (mut reader, mut stop) = (Reader::new(shared, head), Stop::Starved);
         while stop != Stop::End {
             if stop == Stop::Starved {
                 ready.notified().await;
@@ -193,10 +193,10 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(shared: &Arc<Shared>, head: &Arc<Head>) -> Result<Reader> {
+    fn new(shared: &Arc<Shared>, head: &Arc<Head>) -> Reader {
         let (shared, head) = (Arc::clone(shared), Arc::clone(head));
-        let (decoder, buffer) = (Decoder::without_points()?, Vec::with_capacity(PIECE));
-        Ok(Reader { shared, head, decoder, buffer, failed: None })
+        let (decoder, buffer) = (Decoder::without_points(), Vec::with_capacity(PIECE));
+        Reader { shared, head, decoder, buffer, failed: None }
     }
 
     /// Goes on for its turn as long as runs are there, on one thread: to hand each of them over to another would leave

@@ -4,8 +4,8 @@
 
 use std::io::Write;
 
-use flate2::{Compression, GzBuilder};
-use logarchivefs::error::{Error, Result};
+use flate2::{Compression, Decompress, FlushDecompress, GzBuilder, Status};
+use logarchivefs::error::{Error, Kind, Result};
 use logarchivefs::gunzip::{Decoder, Index, Progress, Resumed, SeekPoint, State};
 
 pub struct Rng(pub u64);
@@ -196,12 +196,52 @@ pub fn drive(decoder: &mut impl Decode, input: &[u8], feed: usize, room: usize) 
 }
 
 pub fn decode(input: &[u8]) -> (Vec<u8>, Result<()>) {
-    drive(&mut Decoder::new().unwrap(), input, usize::MAX, 1 << 16)
+    drive(&mut Decoder::new(), input, usize::MAX, 1 << 16)
+}
+
+/// Raw DEFLATE data, whatever it is, means the same to us as to zlib-rs: the same text, before a damage too, and the same end.
+/// It is given to us in pieces of at most these sizes.
+pub fn same_as_zlib(deflate: &[u8], feed: usize, room: usize) {
+    let mut zlib = Decompress::new(false);
+    let (mut text, mut buffer) = (Vec::new(), vec![0; 1 << 18]);
+    // The length of a complete stream; None if more is needed.
+    let end = loop {
+        let (taken, made) = (zlib.total_in() as usize, zlib.total_out());
+        let status = zlib.decompress(&deflate[taken..], &mut buffer, FlushDecompress::None);
+        let made = (zlib.total_out() - made) as usize;
+        text.extend_from_slice(&buffer[..made]);
+        match status {
+            Ok(Status::StreamEnd) => break Ok(Some(zlib.total_in() as usize)),
+            Ok(_) if made < buffer.len() && zlib.total_in() as usize == deflate.len() => break Ok(None),
+            Ok(_) => {}
+            Err(_) => break Err(()),
+        }
+    };
+    let ours = |deflate: &[u8], trailer: usize| {
+        let stream = [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3], deflate, &vec![0xaa; trailer]].concat();
+        // A resumed decoder checks no trailer, so that the stream decides alone.
+        drive(&mut Resumed::new(&SeekPoint::start()).unwrap(), &stream, feed, room)
+    };
+    let (got, got_end) = match end {
+        Ok(Some(len)) => {
+            let (_, short) = ours(&deflate[..len], 7);
+            assert!(short.unwrap_err().message().contains("inside a gzip trailer"), "the stream ends at byte {len}");
+            ours(&deflate[..len], 8)
+        }
+        _ => ours(deflate, 0),
+    };
+    assert!(got == text, "{} bytes of text and {got_end:?}, not {} bytes and {end:?}", got.len(), text.len());
+    match (end, got_end.map_err(|e| e.kind())) {
+        (Ok(Some(_)), Ok(())) | (Err(()), Err(Kind::BadGzip)) => {}
+        // What cannot become good is told at once, where zlib waits for a byte more.
+        (Ok(None), Err(Kind::TruncatedGzip | Kind::BadGzip)) => {}
+        (end, got) => panic!("{got:?}, not {end:?}"),
+    }
 }
 
 /// Everything and its points, from a stream without fault.
 pub fn index(input: &[u8], feed: usize, room: usize) -> (Vec<u8>, Index) {
-    let mut decoder = Decoder::new().unwrap();
+    let mut decoder = Decoder::new();
     let (plain, end) = drive(&mut decoder, input, feed, room);
     end.unwrap();
     let mut index = Index::new();

@@ -8,7 +8,7 @@ use regex::Regex;
 
 /// Not in the document, as nobody has to act on them or they cannot be had from outside; each with its reason.
 #[rustfmt::skip]
-const NOT_THERE: [(&str, &str); 59] = [
+const NOT_THERE: [(&str, &str); 56] = [
     ("the listing is not in order", "takes a listing so long that it is cut into ranges: tests/catalog.rs"),
     ("core dumps could not be turned off: {}", "takes a kernel that refuses"),
     ("this kernel cannot look up names of one folder in parallel", "takes an old kernel"),
@@ -24,9 +24,6 @@ const NOT_THERE: [(&str, &str); 59] = [
     ("the audit log: {e}", "takes a machine without memory"),
     ("the audit log: cannot start a thread: {e}", "takes a machine without memory"),
     ("{e}; {} lines are lost", "takes a disk that is full to the end"),
-    ("no memory for a decompressor (zlib code {code})", "takes a machine without memory"),
-    ("no memory to decompress", "takes a machine without memory"),
-    ("no memory for a copy of a decompressor (zlib code {code})", "takes a machine without memory"),
     ("no memory for {len} bytes", "takes a machine without memory"),
     ("no such attribute", "an errno, never a message"),
     ("not a symbolic link", "an errno, never a message"),
