@@ -209,6 +209,7 @@ impl Filesystem for Adapter {
     }
 
     fn releasedir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        let _on_the_runtime = self.runtime.enter();
         self.fs.releasedir(fh.0);
         reply.ok();
     }
