@@ -392,7 +392,9 @@ fn folders_in_the_order_of_inode_numbers() {
             }
             let (gets, together) = store.take();
             assert!(gets == FILES as usize && together >= TOGETHER, "{gets} requests, {together} at once");
-            assert!(waits < FILES as usize / 20, "waited {waits} times");
+            // Once for each window, and for each of the first few, which show that it is another order. That is found out by a
+            // thread while they are waited for.
+            assert!(waits < FILES as usize / 64 + 16, "waited {waits} times");
         });
     }
 }
