@@ -149,7 +149,9 @@ impl<T: Send + Sync + 'static> Fresh<T> {
             result.as_ref().err().map(|e| (Instant::now(), e.clone()));
         let value = Arc::new(result.inspect_err(|e| self.waited.failed(e))?);
         let aged = Aged { value: Arc::clone(&value), since: Instant::now(), knows };
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(aged);
+        let old = self.current.write().unwrap_or_else(PoisonError::into_inner).replace(aged);
+        // Not before the lock is free: a listing of a million takes tens of milliseconds to free, and a look at it none.
+        drop(old);
         Ok(value)
     }
 }
@@ -241,6 +243,26 @@ mod tests {
         open.send(()).unwrap();
         refresh.await.unwrap().unwrap();
         assert!(*cell.get(TTL, || async { Ok(4) }).await.unwrap() >= 2);
+    }
+
+    /// When it is freed it sees whether its cell can be looked at.
+    struct Old(std::sync::Weak<Fresh<Old>>, Arc<AtomicU32>);
+
+    impl Drop for Old {
+        fn drop(&mut self) {
+            let is_free = self.0.upgrade().is_some_and(|cell| cell.current.try_read().is_ok());
+            self.1.fetch_add(u32::from(is_free), Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_while_an_old_value_is_freed() {
+        let (cell, free) = (Arc::new(Fresh::<Old>::default()), Arc::new(AtomicU32::new(0)));
+        for _ in 0..3 {
+            let value = Old(Arc::downgrade(&cell), Arc::clone(&free));
+            cell.refresh(|| async { Ok(value) }).await.unwrap();
+        }
+        assert_eq!(free.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test]

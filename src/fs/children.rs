@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::folder::LONG;
 use super::node::{Dir, Ino, Node};
 use super::{DirEntry, Fs, NodeKind, control, not_found};
 use crate::catalog::names::Day;
@@ -77,7 +78,12 @@ impl Fs {
         };
         match dir {
             Dir::Stack(stack) => {
-                for name in self.catalog.stack(stack).await?.resources.keys() {
+                let listed = self.catalog.stack(stack).await?;
+                if listed.resources.len() > LONG {
+                    // The thread that asks hands on what waits: see `fuse::adapter`.
+                    tokio::task::yield_now().await;
+                }
+                for name in listed.resources.keys() {
                     push(name, Dir::Resource(Arc::clone(stack), Arc::clone(name)));
                 }
             }

@@ -32,7 +32,15 @@ pub(super) struct Folder {
 }
 
 /// Folders with more entries take longer to make than handing that over to another thread.
-const LONG: usize = 1000;
+pub(super) const LONG: usize = 1000;
+
+impl Folder {
+    /// Its entries are many, or it is the last to have a listing that may be of many.
+    fn is_slow_to_free(&self) -> bool {
+        let is_last = |current: &Current| Arc::strong_count(&current.tree) == 1;
+        self.len > LONG && self.entries.get().is_some() || self.current.as_ref().is_some_and(is_last)
+    }
+}
 
 /// Made when they are asked for, which they are not while the kernel has them.
 type Entries = OnceLock<Vec<DirEntry>>;
@@ -129,6 +137,7 @@ impl Fs {
         Ok(())
     }
 
+    /// To be called where the runtime is known, to which it may leave the rest.
     pub fn releasedir(&self, handle: u64) {
         let Some(folder) = self.folders.close(handle) else { return };
         if folder.dir != Dir::Control {
@@ -137,12 +146,28 @@ impl Fs {
         if folder.current.is_some() {
             self.nodes.shown(folder.ino, Shown::close);
         }
+        if folder.is_slow_to_free() {
+            tokio::task::spawn_blocking(move || drop(folder));
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fs::NodeKind;
+
+    #[test]
+    fn many_entries_are_slow_to_free_if_they_were_made() {
+        let folder = |len: usize, made: Option<usize>| {
+            let entry = |_| DirEntry { ino: Ino::ROOT, kind: NodeKind::File, name: "x".into() };
+            let entries =
+                made.map_or_else(OnceLock::new, |made| OnceLock::from((0..made).map(entry).collect::<Vec<_>>()));
+            Folder { ino: Ino::ROOT, dir: Dir::Root, current: None, len, entries: Arc::new(entries) }
+        };
+        assert!(folder(LONG + 1, Some(LONG + 1)).is_slow_to_free());
+        assert!(!folder(LONG, Some(LONG)).is_slow_to_free() && !folder(LONG + 1, None).is_slow_to_free());
+    }
 
     #[test]
     fn the_kernel_keeps_one_listing_whole_or_nothing() {

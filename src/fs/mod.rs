@@ -58,8 +58,8 @@ pub struct Fs {
     catalog: Catalog,
     objects: Objects,
     look: Look,
-    nodes: Nodes,
-    walks: Walks,
+    nodes: Arc<Nodes>,
+    walks: Arc<Walks>,
     report: Report,
     remembered: Arc<Remembered>,
     /// Where text goes that the kernel will ask for; set once there is a kernel.
@@ -121,7 +121,7 @@ pub struct Opened {
 
 impl Fs {
     pub fn new(catalog: Catalog, objects: Objects, look: Look, about: About) -> Self {
-        let (nodes, control) = (Nodes::new(catalog.bucket()), Control::new(about));
+        let (nodes, control) = (Arc::new(Nodes::new(catalog.bucket())), Control::new(about));
         let (walks, report, remembered, pages, files, folders, activity, ends) = Default::default();
         let audit = None;
         Fs {

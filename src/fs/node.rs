@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::control;
 use super::folder::Shown;
@@ -131,8 +131,13 @@ impl Dir {
 /// The nodes that the kernel knows.
 pub struct Nodes {
     bucket: String,
-    table: Mutex<HashMap<Ino, Known>>,
+    /// By number, in parts: a table of a million takes a tenth of a second to grow, while whoever wants a node waits.
+    tables: Vec<Mutex<Table>>,
 }
+
+type Table = HashMap<Ino, Known>;
+
+const TABLES: usize = 256;
 
 struct Known {
     node: Arc<Node>,
@@ -149,24 +154,24 @@ impl Known {
 
 impl Nodes {
     pub fn new(bucket: &str) -> Self {
-        let root = Known::new(Node::Dir(Dir::Root));
-        Nodes { bucket: bucket.into(), table: Mutex::new(HashMap::from([(Ino::ROOT, root)])) }
+        let nodes = Nodes { bucket: bucket.into(), tables: (0..TABLES).map(|_| Mutex::default()).collect() };
+        nodes.remember(Node::Dir(Dir::Root));
+        nodes
     }
 
     pub fn len(&self) -> usize {
-        self.lock().len()
+        self.tables.iter().map(|table| lock(table).len()).sum()
     }
 
     pub fn get(&self, ino: Ino) -> Option<Arc<Node>> {
-        self.lock().get(&ino).map(|known| Arc::clone(&known.node))
+        self.table(ino).get(&ino).map(|known| Arc::clone(&known.node))
     }
 
     /// Counts one lookup of `node` and returns its number.
     pub fn remember(&self, node: Node) -> Ino {
         let mut ino = node.number(&self.bucket);
-        let mut table = self.lock();
         loop {
-            match table.entry(ino) {
+            match self.table(ino).entry(ino) {
                 Entry::Vacant(slot) => {
                     slot.insert(Known::new(node));
                     return ino;
@@ -187,7 +192,7 @@ impl Nodes {
 
     /// Looks at, or changes, what the kernel has been shown of a folder. None if it does not know the folder any more.
     pub fn shown<T>(&self, ino: Ino, look: impl FnOnce(&mut Shown) -> T) -> Option<T> {
-        self.lock().get_mut(&ino).map(|known| look(&mut known.shown))
+        self.table(ino).get_mut(&ino).map(|known| look(&mut known.shown))
     }
 
     /// The kernel forgets `count` lookups.
@@ -195,7 +200,7 @@ impl Nodes {
         if ino == Ino::ROOT {
             return;
         }
-        let mut table = self.lock();
+        let mut table = self.table(ino);
         if let Entry::Occupied(mut slot) = table.entry(ino) {
             let left = slot.get().lookups.saturating_sub(count);
             if left == 0 {
@@ -215,9 +220,14 @@ impl Nodes {
         link_number(&self.bucket, dir, name)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Ino, Known>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    /// That which has this number, or would have.
+    fn table(&self, ino: Ino) -> MutexGuard<'_, Table> {
+        lock(&self.tables[(ino.0 % TABLES as u64) as usize])
     }
+}
+
+fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -258,11 +268,19 @@ mod tests {
     }
 
     #[test]
+    fn no_table_becomes_large_while_others_are_small() {
+        let nodes = Nodes::new("b");
+        (0..100 * TABLES).for_each(|n| _ = nodes.remember(dir(&n.to_string())));
+        assert_eq!(nodes.len(), 100 * TABLES + 1);
+        assert!(nodes.tables.iter().all(|table| lock(table).len() < 200));
+    }
+
+    #[test]
     fn two_nodes_never_share_a_number() {
         let nodes = Nodes::new("b");
         let ino = dir("a").number("b");
         let squatter = Known::new(dir("other"));
-        nodes.lock().insert(ino, squatter);
+        nodes.table(ino).insert(ino, squatter);
         let other = nodes.remember(dir("a"));
         assert_ne!(other, ino);
         assert_eq!(nodes.remember(dir("a")), other);

@@ -59,12 +59,16 @@ impl Order {
             }
             containers.sort_unstable_by_key(|(key, _)| *key);
         }
-        let places: Vec<u32> = containers.into_iter().flat_map(|(_, files)| within[files].to_vec()).collect();
+        Some(Order::new(containers.into_iter().flat_map(|(_, files)| within[files].to_vec()).collect()))
+    }
+
+    /// Of `places` each is there once.
+    pub fn new(places: Vec<u32>) -> Order {
         let mut ranks = vec![0; places.len()];
         for (rank, place) in places.iter().enumerate() {
             ranks[*place as usize] = rank as u32;
         }
-        Some(Order { places, ranks })
+        Order { places, ranks }
     }
 
     pub fn rank(&self, place: usize) -> Option<usize> {

@@ -2,9 +2,9 @@
 //!
 //! Invariants: no callback holds up the FUSE thread, of which there is one by default: what memory can answer in no time is
 //! answered at once, everything else hands its reply to a task on the runtime, which replies within the deadline whatever it
-//! waits for: nothing else can free a reader, as fuser does not know FUSE_INTERRUPT. The exception is `fs::ahead`, which sorts a
-//! resource's files by inode number for a walk in that order, at most four times a listing. Everything that would change
-//! something is refused with EROFS by the kernel (the mount is `ro`); there is no code for it here.
+//! waits for: nothing else can free a reader, as fuser does not know FUSE_INTERRUPT. What takes longer the longer a folder or a
+//! listing is (making entries, finding out an order, freeing either) goes to a thread for work that blocks. Everything that
+//! would change something is refused with EROFS by the kernel (the mount is `ro`); there is no code for it here.
 
 use std::ffi::OsStr;
 use std::future::Future;
@@ -209,6 +209,7 @@ impl Filesystem for Adapter {
     }
 
     fn releasedir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        let _on_the_runtime = self.runtime.enter();
         self.fs.releasedir(fh.0);
         reply.ok();
     }
