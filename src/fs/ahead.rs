@@ -12,6 +12,7 @@ use super::remembered::State;
 use super::walk::{MOST, Walk};
 use super::{Fs, Place, listed};
 use crate::catalog::{Item, ResourceTree};
+use crate::object::head::SMALL;
 
 /// What files are asked for. Text counts as asked for when a program opens a file that is not proven, or reads what the
 /// kernel does not have.
@@ -54,11 +55,14 @@ impl Fs {
         }
         let id = ((Arc::clone(stack), Arc::clone(resource)), want);
         let order = || Order::by_inode(&self.nodes, &tree, stack, resource);
-        let most = self.most_ahead(want, &tree);
-        let next = self.walks.with(&id, |way| way.step(item.place(), &tree, most, order));
+        let room = (want == Want::Text).then_some(self.objects.memory() as u64 / PART);
+        let next = self.walks.with(&id, |way| way.step(item.place(), &tree, room, order));
         let (Next::InOrder(places) | Next::Around(places)) = &next;
-        let fetched = places.iter().copied().filter(|place| self.fetch_one(want, &tree, *place));
-        let fetched: Vec<usize> = fetched.take(most).collect();
+        let missing = places.iter().copied().filter(|place| self.is_missing(want, &tree, *place));
+        let missing: Vec<usize> = missing.take(MOST).collect();
+        let most = fitting(missing.iter().map(|place| size(&tree, *place)), room);
+        let fetched: Vec<usize> =
+            missing.into_iter().take(most).filter(|place| self.fetch_one(want, &tree, *place)).collect();
         if !fetched.is_empty() {
             self.walks.with(&id, |way| match next {
                 Next::InOrder(_) => way.fetched_in_order(&fetched),
@@ -67,20 +71,21 @@ impl Fs {
         }
     }
 
-    /// False: there was nothing to fetch.
-    fn fetch_one(&self, want: Want, tree: &ResourceTree, place: usize) -> bool {
+    fn is_missing(&self, want: Want, tree: &ResourceTree, place: usize) -> bool {
         let Some(object) = tree.item(place).map(|item| listed(&item)) else { return false };
         let remembered = self.remembered.get(&object, tree.serial());
         let file = || self.objects.find(&object);
-        let is_there = match want {
+        !match want {
             Want::Attributes => remembered.is_some() || file().is_some_and(|file| file.known_head().is_some()),
             Want::Text => {
                 remembered.is_some_and(|state| state.reason().is_some()) || file().is_some_and(|file| file.is_warm())
             }
-        };
-        if is_there {
-            return false;
         }
+    }
+
+    /// False: there is no such file.
+    fn fetch_one(&self, want: Want, tree: &ResourceTree, place: usize) -> bool {
+        let Some(object) = tree.item(place).map(|item| listed(&item)) else { return false };
         let (file, remembered, listing) = (self.objects.get(&object), Arc::clone(&self.remembered), tree.serial());
         tokio::spawn(async move {
             match want {
@@ -94,19 +99,21 @@ impl Fs {
         });
         true
     }
+}
 
-    /// Text that does not fit the budget would be gone before it is asked for.
-    fn most_ahead(&self, want: Want, tree: &ResourceTree) -> usize {
-        /// Ciphertext that becomes about a fourth of the budget.
-        const PART: u64 = 32;
-        let each = (tree.bytes() / tree.len().max(1) as u64).clamp(1, crate::object::head::SMALL);
-        match want {
-            Want::Attributes => MOST,
-            Want::Text => {
-                usize::try_from(self.objects.memory() as u64 / PART / each).map_or(MOST, |n| n.clamp(2, MOST))
-            }
-        }
-    }
+/// Part of the budget that ciphertext fetched ahead may have: it becomes about a fourth of it. Text that does not fit would be
+/// gone before it is asked for.
+const PART: u64 = 32;
+
+/// How many files of these sizes, in order, have room. No average of all: large logs may lie side by side among many small ones.
+fn fitting(sizes: impl Iterator<Item = u64>, room: Option<u64>) -> usize {
+    let Some(mut room) = room else { return MOST };
+    let fits = |size: &u64| room.checked_sub((*size).clamp(1, SMALL)).map(|left| room = left).is_some();
+    sizes.take(MOST).take_while(fits).count().max(2)
+}
+
+fn size(tree: &ResourceTree, place: usize) -> u64 {
+    tree.get(place).map_or(0, |item| item.size())
 }
 
 impl Walks {
@@ -128,7 +135,13 @@ impl Way {
     const TRIES: u32 = 4;
 
     /// The file at `place` is asked for; `order` finds out the other order.
-    fn step(&mut self, place: usize, tree: &ResourceTree, most: usize, order: impl FnOnce() -> Option<Order>) -> Next {
+    fn step(
+        &mut self,
+        place: usize,
+        tree: &ResourceTree,
+        room: Option<u64>,
+        order: impl FnOnce() -> Option<Order>,
+    ) -> Next {
         if self.serial != tree.serial() {
             (self.serial, self.tries) = (tree.serial(), Self::TRIES);
             self.blocks.restart();
@@ -136,10 +149,9 @@ impl Way {
                 self.walk.restart();
             }
         }
-        if let Some(range) = self.walk.step(self.rank(place), tree.len(), most) {
+        if let Some(range) = self.walk.step(self.rank(place), tree.len(), self.most(place, tree, room)) {
             self.blocks.asked(place);
-            let place = |rank| self.order.as_ref().and_then(|order| order.place(rank)).unwrap_or(rank);
-            return Next::InOrder(range.map(place).collect());
+            return Next::InOrder(range.map(|rank| self.place(rank)).collect());
         }
         if self.walk.is_lost() {
             if self.order.take().is_some() {
@@ -151,7 +163,7 @@ impl Way {
                     true => self.walk.restart(),
                     false => self.tries = 0,
                 }
-                self.walk.step(self.rank(place), tree.len(), most);
+                self.walk.step(self.rank(place), tree.len(), self.most(place, tree, room));
             }
         }
         // This one is being fetched anyway.
@@ -164,7 +176,35 @@ impl Way {
         }
     }
 
+    /// How many files behind this one have room.
+    fn most(&self, place: usize, tree: &ResourceTree, room: Option<u64>) -> usize {
+        let next = self.rank(place) + 1;
+        fitting((next..tree.len()).map(|rank| size(tree, self.place(rank))), room)
+    }
+
+    fn place(&self, rank: usize) -> usize {
+        self.order.as_ref().and_then(|order| order.place(rank)).unwrap_or(rank)
+    }
+
     fn rank(&self, place: usize) -> usize {
         self.order.as_ref().and_then(|order| order.rank(place)).unwrap_or(place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_fetched_ahead_is_bounded_in_bytes() {
+        const ROOM: u64 = 2 << 20;
+        let sizes = [450_000; 600].into_iter().chain([2_000; 9_400]);
+        assert_eq!(fitting(sizes.clone(), Some(ROOM)), 4, "their average has 29,000");
+        assert_eq!(fitting(sizes.clone().skip(598), Some(ROOM)), MOST);
+        // Of larger ones it is the head.
+        assert_eq!(fitting([1 << 40; 9].into_iter(), Some(ROOM)), 4);
+        assert_eq!(fitting(sizes.clone(), Some(1)), 2, "a walk goes on");
+        assert_eq!(fitting(sizes, None), MOST);
+        assert_eq!(fitting([5, 5].into_iter(), Some(ROOM)), 2);
     }
 }
