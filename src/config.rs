@@ -233,6 +233,9 @@ pub fn budget(asked: Option<usize>) -> usize {
     bytes as usize
 }
 
+/// What a log in a listing takes at most.
+const LISTED: u64 = 200;
+
 /// The archive behind a mount or a command.
 pub fn archive(
     store: Arc<dyn Store>,
@@ -248,8 +251,14 @@ pub fn archive(
     };
     let policy = Policy { sizes, ..policy(read) };
     let cache_dir = read.cache_dir.as_ref().map(|path| Folder::open(path, read.cache_size)).transpose()?;
-    let objects = Objects::with_cache_dir(Arc::clone(&store), keyring, policy, budget(read.memory), cache_dir);
-    Ok((Catalog::new(store, selection, listing_ttl), objects))
+    let memory = budget(read.memory);
+    let objects = Objects::with_cache_dir(Arc::clone(&store), keyring, policy, memory, cache_dir);
+    let catalog = Catalog::new(store, selection, listing_ttl);
+    let (slack, listings) = (daemon::Slack::beyond(memory), catalog.clone());
+    // They have a bound of their own.
+    let listed = move || listings.totals().files * LISTED;
+    objects.shared().cache.settle_with(move || slack.excess(&listed));
+    Ok((catalog, objects))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{self, PipeWriter, Read, Write};
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::err;
 use crate::error::{Kind, Result};
@@ -76,10 +77,10 @@ pub fn harden() {
 ///
 /// A child does not inherit the lock: after [`fork`] it is to be taken anew.
 pub fn lock(secret: &[u8]) {
-    // SAFETY: sysconf takes a number. madvise with this advice and mlock take whole pages, all of them mapped, as the secret
-    // lies in each; they read nothing and change nothing there.
+    let before = secret.as_ptr().addr() % page_size();
+    // SAFETY: madvise with this advice and mlock take whole pages, all of them mapped, as the secret lies in each; they read
+    // nothing and change nothing there.
     let refused = unsafe {
-        let before = secret.as_ptr().addr() % usize::try_from(libc::sysconf(libc::_SC_PAGESIZE)).unwrap_or(4096);
         let (page, len) = (secret.as_ptr().wrapping_sub(before).cast_mut().cast(), before + secret.len());
         libc::madvise(page, len, libc::MADV_DONTDUMP) | libc::mlock(page, len)
     };
@@ -101,6 +102,69 @@ pub fn tame_allocator() {
     }
 }
 
+/// What the process has, watched: what the allocator keeps of freed memory is given back before it grows large. It does not
+/// do so by itself where something is still in use above it: a cache of small texts that make way for large ones.
+pub struct Slack {
+    /// Below this it does not matter.
+    from: u64,
+    /// Above this it is too much.
+    most: u64,
+    /// What the process had after the last time.
+    least: AtomicU64,
+}
+
+impl Slack {
+    const STEP: u64 = 8 << 20;
+
+    /// For a process with a budget of `memory` bytes. Of what it may have beside that, 100 MiB, its program takes up to 20
+    /// that do not count here.
+    pub fn beyond(memory: usize) -> Slack {
+        let memory = memory as u64;
+        Slack { from: memory + 2 * Slack::STEP, most: memory + 6 * Slack::STEP, least: AtomicU64::new(0) }
+    }
+
+    /// How many bytes it has too many, without `others`; below zero: how many it may have yet. To be called now and then; it
+    /// costs little as long as the process does not grow.
+    pub fn excess(&self, others: impl Fn() -> u64) -> i64 {
+        let own = || own_memory(&std::fs::read_to_string("/proc/self/statm").unwrap_or_default()).unwrap_or(0);
+        let mut now = own();
+        if self.has_grown(now) {
+            give_back();
+            now = own();
+            self.least.store(now, Ordering::Relaxed);
+        }
+        let excess = now.cast_signed() - self.most.cast_signed();
+        if excess > 0 { excess.saturating_sub_unsigned(others()) } else { excess }
+    }
+
+    /// By a step since the last time; true for one of those who ask at once.
+    fn has_grown(&self, now: u64) -> bool {
+        let least = self.least.load(Ordering::Relaxed);
+        let grown = now >= self.from && now >= least.saturating_add(Slack::STEP);
+        grown && self.least.compare_exchange(least, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+/// Bytes that are in memory and no file's; in pages the second and the third number of `/proc/self/statm`.
+fn own_memory(statm: &str) -> Option<u64> {
+    let mut pages = statm.split_whitespace().skip(1).map(str::parse::<u64>);
+    let (all, files) = (pages.next()?.ok()?, pages.next()?.ok()?);
+    Some(all.saturating_sub(files) * page_size() as u64)
+}
+
+fn give_back() {
+    // SAFETY: it takes a number, and touches what was freed only.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+fn page_size() -> usize {
+    // SAFETY: sysconf takes a number.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
+
 /// The user that we run as.
 pub fn uid() -> u32 {
     // SAFETY: geteuid takes nothing, touches no memory and always succeeds.
@@ -111,4 +175,29 @@ pub fn uid() -> u32 {
 pub fn gid() -> u32 {
     // SAFETY: as geteuid.
     unsafe { libc::getegid() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_given_back_once_for_each_step() {
+        const MIB: u64 = 1 << 20;
+        let slack = Slack::beyond(64 << 20);
+        assert!(!slack.has_grown(79 * MIB));
+        assert!(slack.has_grown(80 * MIB));
+        assert!(!slack.has_grown(87 * MIB), "somebody is at it");
+        // It was all in use.
+        assert!(slack.has_grown(88 * MIB) && !slack.has_grown(88 * MIB));
+        // Much of it was not.
+        slack.least.store(40 * MIB, Ordering::Relaxed);
+        assert!(!slack.has_grown(60 * MIB) && slack.has_grown(81 * MIB));
+    }
+
+    #[test]
+    fn own_memory_has_no_files() {
+        assert_eq!(own_memory("70000 500 100 30 0 60 0\n"), Some(400 * page_size() as u64));
+        assert_eq!(own_memory("1 2"), None);
+    }
 }

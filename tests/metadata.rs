@@ -5,7 +5,7 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -39,15 +39,47 @@ struct Same {
     gets: AtomicUsize,
     now: AtomicUsize,
     most: AtomicUsize,
+    /// GETs take no time.
+    at_once: AtomicBool,
+    held: Arc<Held>,
+}
+
+/// Bytes given away that somebody still has, and the most that there ever were.
+#[derive(Default)]
+struct Held {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+struct Counted(Bytes, Arc<Held>);
+
+impl Counted {
+    fn count(bytes: Bytes, held: &Arc<Held>) -> Bytes {
+        let now = held.now.fetch_add(bytes.len(), Relaxed) + bytes.len();
+        held.most.fetch_max(now, Relaxed);
+        Bytes::from_owner(Counted(bytes, Arc::clone(held)))
+    }
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.1.now.fetch_sub(self.0.len(), Relaxed);
+    }
 }
 
 impl Same {
     fn new(keys: impl IntoIterator<Item = String>, text: &[u8]) -> Arc<Same> {
         let (metadata, body) = archive::sealed(SealAs::V3, 0, &archive::gzip(text), &mut Random::new(1));
         let metadata = metadata.into_iter().map(|(k, v)| (k.to_lowercase(), v)).collect();
-        let (fails, gets, now, most) = Default::default();
+        let (fails, gets, now, most, at_once, held) = Default::default();
         let keys = Mutex::new(keys.into_iter().collect());
-        Arc::new(Same { keys, metadata, body: body.into(), fails, gets, now, most })
+        Arc::new(Same { keys, metadata, body: body.into(), fails, gets, now, most, at_once, held })
     }
 
     fn fail(&self, how: Option<Kind>) {
@@ -93,7 +125,9 @@ impl Store for Same {
     async fn get(&self, req: &GetRequest) -> Result<Object> {
         self.gets.fetch_add(1, Relaxed);
         self.most.fetch_max(self.now.fetch_add(1, Relaxed) + 1, Relaxed);
-        tokio::time::sleep(ROUND).await;
+        if !self.at_once.load(Relaxed) {
+            tokio::time::sleep(ROUND).await;
+        }
         self.now.fetch_sub(1, Relaxed);
         if let Some(kind) = *self.fails.lock().unwrap() {
             return Err(err!(kind, "told to fail"));
@@ -105,7 +139,7 @@ impl Store for Same {
             ByteRange::Suffix(len) => total.saturating_sub(*len)..total,
         };
         Ok(Object {
-            bytes: self.body.slice(range.start as usize..range.end as usize),
+            bytes: Counted::count(self.body.slice(range.start as usize..range.end as usize), &self.held),
             start: range.start,
             total,
             etag: "0123456789abcdef0123456789abcdef".into(),
@@ -469,4 +503,31 @@ fn text_is_fetched_ahead_though_sizes_are_known() {
             assert!(gets <= FILES + FILES / 10, "{gets} requests for {FILES} files");
         });
     }
+}
+
+/// Hundreds of objects, as large as objects get that come with one request, whose sizes are asked for at once: they come faster than
+/// they are decoded.
+#[test]
+fn what_waits_to_be_decoded_is_within_the_budget() {
+    const FILES: usize = 300;
+    const BUDGET: usize = 32 << 20;
+    let text = archive::noise(1, 600_000);
+    run(async {
+        let store = Same::new(logs(FILES as i64), &text);
+        assert!((350_000..500_000).contains(&store.body.len()) && FILES * store.body.len() > 3 * BUDGET);
+        let tree = Tree::new(&store, BUDGET, MANY);
+        let files = tree.files().await;
+        store.at_once.store(true, Relaxed);
+        let sizes = files.iter().enumerate().map(async |(n, (folder, name))| {
+            // One after the other, so that each one's pass has begun when the next one's object comes.
+            for _ in 0..n {
+                tokio::task::yield_now().await;
+            }
+            tree.look_up(*folder, name).await
+        });
+        let sizes = futures::future::join_all(sizes).await;
+        assert!(sizes.iter().all(|attr| attr.as_ref().is_ok_and(|attr| attr.size == text.len() as u64)));
+        let most = store.held.most.load(Relaxed);
+        assert!(most < BUDGET, "{most} bytes of ciphertext were in memory, with a budget of {BUDGET} in all");
+    });
 }

@@ -74,6 +74,7 @@ pub struct Totals {
     pub left_out: u64,
 }
 
+#[derive(Clone)]
 pub struct Catalog(Arc<Inner>);
 
 struct Inner {

@@ -19,6 +19,32 @@ pub(super) enum Aes {
     A256(aes::Aes256),
 }
 
+/// A key that is not expanded yet. Wiped when dropped.
+pub(super) enum Key {
+    K128(Zeroizing<[u8; 16]>),
+    K192(Zeroizing<[u8; 24]>),
+    K256(Zeroizing<[u8; 32]>),
+}
+
+impl Key {
+    /// `None` unless it has 16, 24 or 32 bytes.
+    pub(super) fn new(key: &[u8]) -> Option<Key> {
+        match key.len() {
+            16 => key.try_into().ok().map(|key| Key::K128(Zeroizing::new(key))),
+            24 => key.try_into().ok().map(|key| Key::K192(Zeroizing::new(key))),
+            _ => key.try_into().ok().map(|key| Key::K256(Zeroizing::new(key))),
+        }
+    }
+
+    pub(super) fn aes(&self) -> Aes {
+        match self {
+            Key::K128(key) => Aes::A128(aes::Aes128::new((&**key).into())),
+            Key::K192(key) => Aes::A192(aes::Aes192::new((&**key).into())),
+            Key::K256(key) => Aes::A256(aes::Aes256::new((&**key).into())),
+        }
+    }
+}
+
 /// The same expression for each key length.
 macro_rules! each {
     ($aes:expr, $c:ident => $do:expr) => {

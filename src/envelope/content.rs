@@ -16,7 +16,7 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::cipher::{Aes, BLOCK, Block, padding};
+use super::cipher::{BLOCK, Block, Key, padding};
 use super::verify::Verifier;
 use crate::err;
 use crate::error::{Error, Kind, Result};
@@ -30,7 +30,8 @@ const BLOCK64: u64 = BLOCK as u64;
 
 /// Opens one object. Wiped when dropped; share it by `Arc`.
 pub struct ContentKey {
-    aes: Aes,
+    /// Not expanded: there is one for each file that is open or remembered, and what it expands to takes thirty times as much.
+    key: Key,
     mode: Mode,
 }
 
@@ -60,11 +61,11 @@ impl ContentKey {
     pub(super) fn gcm(key: &[u8], iv: [u8; 12], aad: &'static [u8]) -> Option<ContentKey> {
         let salt = [b"logarchivefs derived keys 1", &iv[..], aad].concat();
         let secret = Zeroizing::new(Hkdf::<Sha256>::extract(Some(&salt), key).0.into());
-        Some(ContentKey { aes: Aes::new(key)?, mode: Mode::Gcm { iv, aad, secret } })
+        Some(ContentKey { key: Key::new(key)?, mode: Mode::Gcm { iv, aad, secret } })
     }
 
-    pub(super) fn cbc(aes: Aes, iv: Block) -> ContentKey {
-        ContentKey { aes, mode: Mode::Cbc { iv } }
+    pub(super) fn cbc(key: &[u8], iv: Block) -> Option<ContentKey> {
+        Some(ContentKey { key: Key::new(key)?, mode: Mode::Cbc { iv } })
     }
 
     /// False for CBC: its [`Verifier`] only counts.
@@ -114,7 +115,7 @@ impl ContentKey {
             None => return Err(short_suffix()),
         };
         let mut last = Zeroizing::new(*last);
-        self.aes.cbc_decrypt(*before, last.as_mut_slice());
+        self.key.aes().cbc_decrypt(*before, last.as_mut_slice());
         Ok(object_len - padding(&last).ok_or_else(bad_padding)? as u64)
     }
 
@@ -175,7 +176,7 @@ impl ContentKey {
             Some((before, blocks)) if plain.start >= BLOCK64 => (*before, blocks),
             _ => (iv, &mut *buf),
         };
-        self.aes.cbc_decrypt(before, blocks);
+        self.key.aes().cbc_decrypt(before, blocks);
         let mut end = buf.len();
         if cover.end == object_len {
             end -= buf.last_chunk().and_then(padding).ok_or_else(bad_padding)?;
@@ -201,14 +202,14 @@ impl ContentKey {
                 }
                 // Counter block 1 masks the tag; the text starts at 2. The bound above keeps this within 32 bits.
                 let first = counter(iv, (2 + offset / BLOCK64) as u32);
-                let done = self.aes.ctr(first, (offset % BLOCK64) as u32, buf);
+                let done = self.key.aes().ctr(first, (offset % BLOCK64) as u32, buf);
                 if done { Ok(()) } else { Err(err!(Kind::Internal, "counter at {offset}")) }
             }
             Mode::Cbc { iv } => {
                 if !offset.is_multiple_of(BLOCK64) || !buf.len().is_multiple_of(BLOCK) {
                     return Err(misuse());
                 }
-                self.aes.cbc_decrypt(if offset == 0 { *iv } else { *before }, buf);
+                self.key.aes().cbc_decrypt(if offset == 0 { *iv } else { *before }, buf);
                 Ok(())
             }
         }
@@ -220,8 +221,9 @@ impl ContentKey {
         Ok(match &self.mode {
             Mode::Cbc { .. } => Verifier::counting(object_len),
             Mode::Gcm { iv, aad, .. } => {
-                let hash_key = Zeroizing::new(self.aes.encrypt_block([0; BLOCK]));
-                let mask = self.aes.encrypt_block(counter(iv, 1));
+                let aes = self.key.aes();
+                let hash_key = Zeroizing::new(aes.encrypt_block([0; BLOCK]));
+                let mask = aes.encrypt_block(counter(iv, 1));
                 Verifier::gcm(GHash::new(&(*hash_key).into()), mask, aad, object_len)
             }
         })
@@ -248,7 +250,7 @@ fn short_suffix() -> Error {
 impl fmt::Debug for ContentKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mode = if self.authenticated() { "GCM" } else { "CBC" };
-        write!(f, "ContentKey(AES-{}-{mode})", self.aes.bits())
+        write!(f, "ContentKey(AES-{}-{mode})", self.key.aes().bits())
     }
 }
 
@@ -274,7 +276,7 @@ mod tests {
         ];
         let all: std::collections::HashSet<_> = others.into_iter().map(|key| *key.unwrap()).chain([*derived]).collect();
         assert_eq!(all.len(), 9);
-        let cbc = ContentKey::cbc(Aes::new(&[1; 32]).unwrap(), [2; 16]);
+        let cbc = ContentKey::cbc(&[1; 32], [2; 16]).unwrap();
         assert!(cbc.derive("a", b"b").is_none(), "nothing authenticates it");
     }
 }

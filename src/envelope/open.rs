@@ -95,7 +95,7 @@ impl Envelope {
         match &self.0 {
             Form::V1 { wrapped, iv } => {
                 let key = unwrap_ecb(&master, wrapped).ok_or_else(unwrap_failed)?;
-                Ok(ContentKey::cbc(Aes::new(&key).ok_or_else(unwrap_failed)?, *iv))
+                ContentKey::cbc(&key, *iv).ok_or_else(unwrap_failed)
             }
             Form::V2 { wrap, wrapped, iv } => {
                 let key = match wrap {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::blocks::Blocks;
 use super::order::Order;
 use super::remembered::State;
+use super::room::Room;
 use super::walk::{MOST, Walk};
 use super::{Fs, Place, listed};
 use crate::catalog::{Item, ResourceTree};
@@ -71,16 +72,23 @@ impl Fs {
             return;
         }
         let id = ((Arc::clone(stack), Arc::clone(resource)), want);
-        let most = self.most_ahead(want, &tree);
+        let size = |place| tree.get(place).map_or(0, |item| item.size());
+        let room = match want {
+            Want::Attributes => Room::for_attributes(),
+            Want::Text => Room::for_text(self.objects.memory(), &size),
+        };
         let listing = Listing { serial: tree.serial(), files: tree.len() };
         let find = {
             let (nodes, tree, (stack, resource)) = (Arc::clone(&self.nodes), Arc::clone(&tree), id.0.clone());
             move || Order::by_inode(&nodes, &tree, &stack, &resource)
         };
-        let next = self.walks.step(&id, item.place(), listing, most, find);
+        let next = self.walks.step(&id, item.place(), listing, room, find);
         let (Next::InOrder(places) | Next::Around(places)) = &next;
-        let fetched = places.iter().copied().filter(|place| self.fetch_one(want, &tree, *place));
-        let fetched: Vec<usize> = fetched.take(most).collect();
+        let missing = places.iter().copied().filter(|place| self.is_missing(want, &tree, *place));
+        let missing: Vec<usize> = missing.take(MOST).collect();
+        let most = room.fitting(missing.iter().copied());
+        let fetched: Vec<usize> =
+            missing.into_iter().take(most).filter(|place| self.fetch_one(want, &tree, *place)).collect();
         if !fetched.is_empty() {
             self.walks.with(&id, |way| match next {
                 Next::InOrder(_) => way.fetched_in_order(&fetched),
@@ -89,20 +97,21 @@ impl Fs {
         }
     }
 
-    /// False: there was nothing to fetch.
-    fn fetch_one(&self, want: Want, tree: &ResourceTree, place: usize) -> bool {
+    fn is_missing(&self, want: Want, tree: &ResourceTree, place: usize) -> bool {
         let Some(object) = tree.item(place).map(|item| listed(&item)) else { return false };
         let remembered = self.remembered.get(&object, tree.serial());
         let file = || self.objects.find(&object);
-        let is_there = match want {
+        !match want {
             Want::Attributes => remembered.is_some() || file().is_some_and(|file| file.known_head().is_some()),
             Want::Text => {
                 remembered.is_some_and(|state| state.reason().is_some()) || file().is_some_and(|file| file.is_warm())
             }
-        };
-        if is_there {
-            return false;
         }
+    }
+
+    /// False: there is no such file.
+    fn fetch_one(&self, want: Want, tree: &ResourceTree, place: usize) -> bool {
+        let Some(object) = tree.item(place).map(|item| listed(&item)) else { return false };
         let (file, remembered, listing) = (self.objects.get(&object), Arc::clone(&self.remembered), tree.serial());
         tokio::spawn(async move {
             match want {
@@ -116,28 +125,15 @@ impl Fs {
         });
         true
     }
-
-    /// Text that does not fit the budget would be gone before it is asked for.
-    fn most_ahead(&self, want: Want, tree: &ResourceTree) -> usize {
-        /// Ciphertext that becomes about a fourth of the budget.
-        const PART: u64 = 32;
-        let each = (tree.bytes() / tree.len().max(1) as u64).clamp(1, crate::object::head::SMALL);
-        match want {
-            Want::Attributes => MOST,
-            Want::Text => {
-                usize::try_from(self.objects.memory() as u64 / PART / each).map_or(MOST, |n| n.clamp(2, MOST))
-            }
-        }
-    }
 }
 
 impl Walks {
     /// The file at `place` is asked for; `find` finds out the other order.
-    fn step<F>(self: &Arc<Self>, id: &Id, place: usize, listing: Listing, most: usize, find: F) -> Next
+    fn step<F>(self: &Arc<Self>, id: &Id, place: usize, listing: Listing, room: Room<'_>, find: F) -> Next
     where
         F: FnOnce() -> Option<Order> + Send + 'static,
     {
-        let step = |way: &mut Way| (way.step(place, listing, most), way.seek(), way.left.take());
+        let step = |way: &mut Way| (way.step(place, listing, room), way.seek(), way.left.take());
         let (next, is_wanted, left) = self.with(id, step);
         if left.is_some() {
             tokio::task::spawn_blocking(move || drop(left));
@@ -173,16 +169,17 @@ impl Way {
     const TRIES: u32 = 4;
 
     /// The file at `place` is asked for.
-    fn step(&mut self, place: usize, listing: Listing, most: usize) -> Next {
+    fn step(&mut self, place: usize, listing: Listing, room: Room<'_>) -> Next {
         if self.serial != listing.serial {
             (self.serial, self.tries) = (listing.serial, Self::TRIES);
             self.blocks.restart();
             self.leave();
         }
-        if let Some(range) = self.walk.step(self.rank(place), listing.files, most) {
+        let rank = self.rank(place);
+        let most = room.fitting((rank + 1..listing.files).map(|rank| self.place(rank)));
+        if let Some(range) = self.walk.step(rank, listing.files, most) {
             self.blocks.asked(place);
-            let place = |rank| self.order.as_ref().and_then(|order| order.place(rank)).unwrap_or(rank);
-            return Next::InOrder(range.map(place).collect());
+            return Next::InOrder(range.map(|rank| self.place(rank)).collect());
         }
         if self.walk.is_lost() {
             self.leave();
@@ -237,6 +234,10 @@ impl Way {
         for place in places {
             self.walk.fetched(self.rank(*place));
         }
+    }
+
+    fn place(&self, rank: usize) -> usize {
+        self.order.as_ref().and_then(|order| order.place(rank)).unwrap_or(rank)
     }
 
     fn rank(&self, place: usize) -> usize {
@@ -294,7 +295,7 @@ mod tests {
                     begin.send(()).ok();
                     ended.lock().unwrap().recv_timeout(LIMIT).ok().flatten()
                 };
-                if let Next::InOrder(next) = self.walks.step(&id, place, listing, MOST, find) {
+                if let Next::InOrder(next) = self.walks.step(&id, place, listing, Room::for_attributes(), find) {
                     self.walks.with(&id, |way| way.fetched_in_order(&next));
                     fetched.extend(next);
                 }

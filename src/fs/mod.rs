@@ -20,6 +20,7 @@ mod node;
 mod order;
 mod remembered;
 mod report;
+mod room;
 mod stat;
 mod walk;
 mod xattr;

@@ -125,11 +125,27 @@ impl Scan {
         Ok((start, answer.map_or(Ready::Later(load.clone()), |answer| Ready::Early(answer, load))))
     }
 
-    /// Ciphertext of a range that verify has passed: from the cache or its folder, or fetched again.
-    pub(super) async fn ciphertext(self: &Arc<Self>, range: Range<u64>) -> Result<Cipher> {
-        if let Some(pieces) = self.cached_ciphertext(&range) {
-            return Ok(Cipher::Known { pieces, _room: None });
+    /// Ciphertext of a range that verify has passed, and a place for `cost` bytes at work.
+    pub(super) async fn ciphertext_for_work(
+        self: &Arc<Self>,
+        range: Range<u64>,
+        cost: u64,
+    ) -> Result<(Cipher, OwnedSemaphorePermit)> {
+        // Who waits for a place must not hold what the cache may evict meanwhile, and then does not count any more: there may
+        // be hundreds.
+        if self.cached_ciphertext(&range).is_some() {
+            let permit = self.shared.cache.work(cost).await;
+            if let Some(pieces) = self.cached_ciphertext(&range) {
+                return Ok((Cipher::Known { pieces, _room: None }, permit));
+            }
         }
+        let cipher = self.ciphertext(range).await?;
+        // Last: whoever has it goes on to the end.
+        Ok((cipher, self.shared.cache.work(cost).await))
+    }
+
+    /// Ciphertext that the cache does not have: from its folder, or fetched again.
+    async fn ciphertext(self: &Arc<Self>, range: Range<u64>) -> Result<Cipher> {
         let first = range.start / CHUNK;
         let start = first * CHUNK;
         let end = (range.end.div_ceil(CHUNK) * CHUNK).min(self.head.total);

@@ -6,10 +6,11 @@
 //!   *before* they are allocated; a demand larger than its whole share takes all of it and so runs alone. Work waits
 //!   for no other permit and for no request, so it always ends, whatever hangs. Small objects, and what is fetched again for
 //!   a reader, have shares of their own.
+//! * What the process has too much all the same, for which reason ever, the cache has less: down to a half of it.
 //! * Entries are evicted least recently used first, with their cost in bytes, before the new one goes in.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use lru::LruCache;
@@ -57,7 +58,16 @@ pub struct Cache {
     evictions: AtomicU64,
     /// The most that was ever in use.
     peak: AtomicUsize,
+    /// Bytes ever inserted.
+    inserted: AtomicU64,
+    /// See [`Cache::settle_with`].
+    excess: OnceLock<Mutex<Box<dyn Fn() -> i64 + Send>>>,
+    /// What the map may not hold for that reason.
+    squeezed: AtomicUsize,
 }
+
+/// See [`Cache::settle_with`].
+const SETTLE: u64 = 2 << 20;
 
 struct Lru {
     entries: LruCache<CacheKey, Bytes>,
@@ -96,7 +106,29 @@ impl Cache {
             misses: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
             peak: AtomicUsize::new(0),
+            inserted: AtomicU64::new(0),
+            excess: OnceLock::new(),
+            squeezed: AtomicUsize::new(0),
         })
+    }
+
+    /// Asks for each two mebibytes that come how many bytes the process has too many; if fewer than none, how many it may have
+    /// yet. Where freed memory lies in small pieces among what is in use, no allocator can give it back: then less is cached.
+    pub fn settle_with(&self, excess: impl Fn() -> i64 + Send + 'static) {
+        self.excess.set(Mutex::new(Box::new(excess))).ok();
+    }
+
+    fn settle(&self) {
+        // One at a time: the same bytes would be taken away twice.
+        let Some(Ok(excess)) = self.excess.get().map(Mutex::try_lock) else { return };
+        let excess = excess();
+        // Given back little by little, or it would be too much again at once.
+        let change = if excess > 0 { excess } else { excess / 8 };
+        let squeezed = (self.squeezed.load(Ordering::Relaxed) as i64).saturating_add(change);
+        self.squeezed.store(squeezed.clamp(0, self.limit as i64 / 2) as usize, Ordering::Relaxed);
+        if excess > 0 {
+            self.shrink();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Lru> {
@@ -140,6 +172,11 @@ impl Cache {
         }
         // Freed outside the lock.
         self.evictions.fetch_add(dropped.len() as u64, Ordering::Relaxed);
+        drop(dropped);
+        let before = self.inserted.fetch_add(cost as u64, Ordering::Relaxed);
+        if before / SETTLE < (before + cost as u64) / SETTLE {
+            self.settle();
+        }
     }
 
     /// Makes this the next to be evicted.
@@ -164,7 +201,8 @@ impl Cache {
 
     /// What the map may hold now.
     pub fn room(&self) -> usize {
-        self.limit.saturating_sub(self.reserved.load(Ordering::Relaxed))
+        let limit = self.limit - self.squeezed.load(Ordering::Relaxed);
+        limit.saturating_sub(self.reserved.load(Ordering::Relaxed))
     }
 
     pub fn reserved(&self) -> usize {
@@ -179,6 +217,11 @@ impl Cache {
     /// Counts `bytes` of an index (seek points, digests) against the budget; what no longer fits is evicted.
     pub fn reserve(&self, bytes: usize) {
         self.reserved.fetch_add(bytes, Ordering::Relaxed);
+        self.shrink();
+    }
+
+    /// Evicts what there is no room for any more.
+    fn shrink(&self) {
         let limit = self.room();
         let mut map = self.lock();
         while map.bytes > limit {
@@ -296,6 +339,27 @@ mod tests {
         cache.release(2 << 20);
         cache.insert(key(2), Bytes::from(vec![0u8; 2 << 20]));
         assert!(cache.get(key(2)).is_some());
+    }
+
+    #[test]
+    fn what_the_process_has_too_much_is_taken_from_the_cache() {
+        let cache = Cache::new(64 << 20);
+        let excess = Arc::new(std::sync::atomic::AtomicI64::new(0));
+        let told = Arc::clone(&excess);
+        cache.settle_with(move || told.load(Ordering::Relaxed));
+        let mut next = 0;
+        let mut fill = |mebibytes: u64| {
+            (0..mebibytes).for_each(|_| (next, _) = (next + 1, cache.insert(key(next), Bytes::from(vec![0; 1 << 20]))));
+            cache.stats().bytes >> 20
+        };
+        let full = fill(50);
+        excess.store(10 << 20, Ordering::Relaxed);
+        assert!((full - 11..full - 8).contains(&fill(2)));
+        // Whatever it is, half of the cache stays.
+        assert!((full / 2 - 1..=full / 2 + 1).contains(&fill(10)));
+        excess.store(-(8 << 20), Ordering::Relaxed);
+        assert!(fill(4) < full - 10, "not at once");
+        assert_eq!(fill(90), full);
     }
 
     #[test]

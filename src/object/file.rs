@@ -16,7 +16,7 @@ use crate::store::Waited;
 
 pub struct LogFile {
     shared: Arc<Shared>,
-    object: Listed,
+    object: Arc<Listed>,
     /// The inner error is a verdict; a failure of the storage leaves the cell empty.
     head: OnceCell<Result<Arc<Head>>>,
     /// How the last attempt to fetch it failed, for those who waited.
@@ -107,7 +107,7 @@ impl LogFile {
         let (handles, opening, end_told, followed, filled, awaited) = Default::default();
         Arc::new(LogFile {
             shared,
-            object,
+            object: Arc::new(object),
             head,
             waited,
             archived,

@@ -34,6 +34,7 @@ mod scan;
 mod segment;
 mod sequence;
 mod shelf;
+mod small;
 mod stretch;
 mod sweep;
 mod turn;
@@ -148,9 +149,12 @@ struct Kept {
     used: u64,
 }
 
-/// How many files nobody holds are kept at most (data key, proof): some 5 KB each, beside the budget. What `stat` needs is
+/// How many files nobody holds are kept at most (data key, proof): some 4 KB each, beside the budget. What `stat` needs is
 /// remembered longer, see `fs::remembered`.
 const IDLE_FILES: usize = 8_192;
+
+/// Idle buffers of each of the two kinds take this part of the budget at most, beside it.
+const IDLE_PART: usize = 16;
 
 impl Objects {
     pub fn new(store: Arc<dyn Store>, keyring: Keyring, policy: Policy, memory: usize) -> Self {
@@ -171,8 +175,8 @@ impl Objects {
             policy,
             cache,
             cpu: cpu.clone(),
-            texts: pool::Pool::new(SPACING as usize + (96 << 10), 64),
-            runs: pool::Pool::new(scan::RUN as usize, 16),
+            texts: pool::Pool::new(SPACING as usize + (96 << 10), memory / IDLE_PART),
+            runs: pool::Pool::new(scan::RUN as usize, memory / IDLE_PART),
             disk: cache_dir.map(disk::Disk::new),
             next_scan: AtomicU64::new(1),
             turns: turn::Turns::new(cpu.cores()),

@@ -12,7 +12,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
-use futures::future::Either;
 use futures::stream::{self, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
@@ -53,8 +52,10 @@ struct Plain {
 impl Scan {
     /// The whole pass; the exact size if it ends well.
     pub(super) async fn run(self: &Arc<Self>) -> Result<u64> {
-        // The text of a small object comes with its head.
-        let turn = if self.head.is_small() { None } else { Some(self.shared.turns.wait().await) };
+        if self.head.is_small() {
+            return self.run_small().await;
+        }
+        let turn = self.shared.turns.wait().await;
         let verify = async {
             let result = self.verify().await;
             if result.is_err() {
@@ -87,21 +88,12 @@ impl Scan {
             async move {
                 let range = n * RUN..((n + 1) * RUN).min(total);
                 // In order: a later run that has its place must not keep an earlier one from it.
-                let (cache, len, small) = (&scan.shared.cache, range.end - range.start, scan.head.is_small());
-                let place = if small {
-                    Either::Left(cache.small_flight(len).await)
-                } else {
-                    Either::Right(cache.flight(&lane, len).await)
-                };
+                let place = scan.shared.cache.flight(&lane, range.end - range.start).await;
                 // A task of its own goes on while this one computes; not after a failure of another run.
                 let scan = Arc::clone(&scan);
                 let task = Running(tokio::spawn(async move {
                     let first = n * (RUN / CHUNK);
-                    let body = if small { scan.head.take_body(&scan.shared.cache) } else { None };
-                    let bytes = match body {
-                        Some(body) => body,
-                        None => scan.fetch(range).await?,
-                    };
+                    let bytes = scan.fetch(range).await?;
                     if let Some(shelf) = &scan.shelf {
                         shelf.keep(first, bytes.clone());
                     }
@@ -152,12 +144,14 @@ impl Scan {
             return;
         }
         if near(&self.progress.borrow()).is_some() {
+            // The last run may be short.
+            let bytes = self.shared.pool_for(bytes.len()).compact(bytes);
             self.shared.cache.insert(self.key(Part::Run(n as u32)), bytes);
         }
     }
 
     async fn decode(self: &Arc<Self>) -> Result<u64> {
-        let mut cutter = Some(Cutter::new(Arc::clone(&self.shared.texts)));
+        let mut cutter = None;
         let runs = self.head.gzip_len.div_ceil(RUN);
         let mut next = None;
         for n in 0..runs {
@@ -173,22 +167,10 @@ impl Scan {
                     scan.pack_points();
                 });
             }
-            let (mut used, mut drained, mut dropped) = (0, false, false);
-            while !drained {
-                let Some(mut work) = cutter.take() else { break };
-                let (scan, input) = (Arc::clone(self), plain.bytes.clone());
-                let result;
-                (work, used, dropped, result) = self
-                    .shared
-                    .cpu
-                    .run(move || {
-                        let result = scan.inflate_run(&mut work, &input, &mut used, &mut dropped);
-                        (work, used, dropped, result)
-                    })
-                    .await?;
-                cutter = Some(work);
-                drained = result?;
-            }
+            // Not before there is something to do: many scans may be waiting.
+            let work = cutter.take().unwrap_or_else(|| Cutter::new(Arc::clone(&self.shared.texts)));
+            let (work, dropped) = self.inflate(work, plain.bytes.clone()).await?;
+            cutter = Some(work);
             // It is the first thing that the cache may forget now, unless text of it was dropped before its release: that
             // will be made again, from here rather than from the network.
             if dropped && !self.progress.borrow().released && self.kept.load(Ordering::Relaxed) < self.runs_share() / 2
@@ -200,7 +182,31 @@ impl Scan {
             self.progress.send_modify(|p| p.consumed = n + 1);
         }
         // What follows the gzip stream in the object (the tag) is verify's alone.
-        let Some(mut work) = cutter.take() else { return Err(err!(Kind::Internal, "no decoder")) };
+        self.finish(cutter.unwrap_or_else(|| Cutter::new(Arc::clone(&self.shared.texts))))
+    }
+
+    /// Inflates a run, visit by visit to the CPU pool; whether text of it was dropped.
+    pub(super) async fn inflate(self: &Arc<Self>, mut work: Cutter, gzip: Bytes) -> Result<(Cutter, bool)> {
+        let (mut used, mut dropped) = (0, false);
+        loop {
+            let (scan, input) = (Arc::clone(self), gzip.clone());
+            let result;
+            (work, used, dropped, result) = self
+                .shared
+                .cpu
+                .run(move || {
+                    let result = scan.inflate_run(&mut work, &input, &mut used, &mut dropped);
+                    (work, used, dropped, result)
+                })
+                .await?;
+            if result? {
+                return Ok((work, dropped));
+            }
+        }
+    }
+
+    /// The end of the gzip stream: how long the text is.
+    pub(super) fn finish(self: &Arc<Self>, mut work: Cutter) -> Result<u64> {
         work.finish()?;
         self.publish(&mut work, true);
         if self.read_segments(Segments::len) > 1 {
@@ -223,8 +229,7 @@ impl Scan {
             }
             let gzip = n * RUN..((n + 1) * RUN).min(scan.head.gzip_len);
             let cover = scan.head.content.cover(gzip.clone(), scan.head.total);
-            let cipher = scan.ciphertext(cover).await?;
-            let permit = scan.shared.cache.work(RUN + STEP as u64).await;
+            let (cipher, permit) = scan.ciphertext_for_work(cover, RUN + STEP as u64).await?;
             let work = Arc::clone(&scan);
             let bytes = scan.shared.cpu.run(move || work.decrypt(gzip, cipher)).await??;
             Ok(Plain { bytes, _permit: permit })

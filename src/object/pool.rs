@@ -5,16 +5,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
+/// Idle buffers that may be kept, whatever they take, and that are worth keeping.
+const FEWEST: usize = 2;
+const MOST: usize = 64;
+
 /// Buffers of one size.
 pub struct Pool {
     size: usize,
-    /// Idle buffers kept at most; what comes back beyond it is freed.
+    /// Idle buffers kept at most; what comes back beyond it is freed. When other texts take the place of large ones in the
+    /// cache, all of their buffers come back.
     most: usize,
     idle: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Pool {
-    pub fn new(size: usize, most: usize) -> Arc<Self> {
+    /// Idle ones take so many bytes at most, but for a few.
+    pub fn new(size: usize, idle: usize) -> Arc<Self> {
+        let most = (idle / size).clamp(FEWEST, MOST);
         Arc::new(Pool { size, most, idle: Mutex::default() })
     }
 
@@ -49,12 +56,22 @@ impl Pool {
 
     /// A filled buffer as bytes for the cache. What is short is copied: it must not hold a whole buffer there.
     pub fn seal(self: &Arc<Self>, text: Vec<u8>) -> Bytes {
-        if text.len() < self.size / 2 {
+        if self.is_short(text.len()) {
             let short = Bytes::copy_from_slice(&text);
             self.give(text);
             return short;
         }
         self.lend(text)
+    }
+
+    /// Bytes of a buffer that was lent, for the cache.
+    pub fn compact(&self, bytes: Bytes) -> Bytes {
+        if self.is_short(bytes.len()) { Bytes::copy_from_slice(&bytes) } else { bytes }
+    }
+
+    /// The cache counts bytes, and what has been a buffer for others is in memory to its end.
+    fn is_short(&self, len: usize) -> bool {
+        len < self.size / 5 * 4
     }
 
     /// A filled buffer as bytes that nobody keeps.
@@ -102,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_buffer_comes_back_when_its_last_reader_lets_go() {
-        let pool = Pool::new(BUFFER, 4);
+        let pool = Pool::new(BUFFER, 4 * BUFFER);
         let mut buffer = pool.take();
         let place = buffer.as_ptr();
         buffer.resize(BUFFER - 5, 7);
@@ -117,9 +134,31 @@ mod tests {
         assert!(again.is_empty() && again.as_ptr() == place);
     }
 
+    /// However many come back at once, and however short what they were lent for.
+    #[test]
+    fn idle_buffers_are_bounded_and_kept_bytes_fill_theirs() {
+        let pool = Pool::new(BUFFER, 4 * BUFFER);
+        let lent: Vec<Bytes> = (0..50).map(|_| pool.lend(vec![1; BUFFER])).collect();
+        drop(lent);
+        assert_eq!(pool.idle.lock().unwrap().len(), 4);
+        let filled = |len| {
+            let mut buffer = pool.take();
+            buffer.resize(len, 1);
+            buffer
+        };
+        for len in [1, BUFFER / 2, BUFFER * 3 / 4, BUFFER - 1] {
+            let free = if len < BUFFER - 1 { 4 } else { 3 };
+            let text = pool.seal(filled(len));
+            assert_eq!((text.len(), pool.idle.lock().unwrap().len()), (len, free));
+            drop(text);
+            let run = pool.compact(pool.lend(filled(len)));
+            assert_eq!((run.len(), pool.idle.lock().unwrap().len()), (len, free));
+        }
+    }
+
     #[test]
     fn short_and_long_text_holds_no_buffer() {
-        let pool = Pool::new(BUFFER, 4);
+        let pool = Pool::new(BUFFER, 4 * BUFFER);
         let mut buffer = pool.take();
         let place = buffer.as_ptr();
         buffer.extend_from_slice(b"short");

@@ -50,7 +50,7 @@ pub struct Progress {
 
 pub struct Scan {
     pub(super) number: u64,
-    pub(super) object: Listed,
+    pub(super) object: Arc<Listed>,
     pub(super) shared: Arc<Shared>,
     pub(super) head: Arc<Head>,
     pub(super) digester: Digests,
@@ -67,15 +67,15 @@ pub struct Scan {
     reserved: AtomicUsize,
     /// This object's part of the cache folder.
     pub(super) shelf: Option<Arc<Shelf>>,
-    /// That of the proof that this scan goes by.
-    pub(super) seal: Option<Seal>,
+    /// That of the proof that this scan goes by. It is large, and most scans have none.
+    pub(super) seal: Option<Box<Seal>>,
     /// The proof is gone.
     pub(super) lost: AtomicBool,
 }
 
 impl Scan {
     /// Starts the pass in the background.
-    pub fn start(shared: &Arc<Shared>, object: &Listed, head: Arc<Head>) -> Result<Arc<Scan>> {
+    pub fn start(shared: &Arc<Shared>, object: &Arc<Listed>, head: Arc<Head>) -> Result<Arc<Scan>> {
         let shelf = Shelf::of(shared, object, &head);
         let scan = Arc::new(Scan::new(shared, object, head, Digests::new()?, shelf));
         if shared.policy.verify == Verify::Stream {
@@ -93,14 +93,14 @@ impl Scan {
     }
 
     /// A pass that has ended well some time before, from its proof in the cache folder.
-    pub async fn recall(shared: &Arc<Shared>, object: &Listed, head: &Arc<Head>) -> Option<Arc<Scan>> {
+    pub async fn recall(shared: &Arc<Shared>, object: &Arc<Listed>, head: &Arc<Head>) -> Option<Arc<Scan>> {
         let shelf = Shelf::of(shared, object, head)?;
         let (proof, seal) = shelf.recall().await?;
         let size = proof.size;
         // The scan will say why not.
         head.allow(&shared.policy, size).ok()?;
         let segments = Segments::recalled(&proof.points, size);
-        let mut scan = Scan::new(shared, object, Arc::clone(head), Digests::with(proof.key).ok()?, Some(shelf));
+        let mut scan = Scan::new(shared, object, Arc::clone(head), Digests::with(proof.key), Some(shelf));
         scan.reserve(proof.digests.len() * size_of::<Digest>() + segments.cost());
         scan.progress.send_modify(|p| {
             let (verified, consumed) = (head.total.div_ceil(RUN), STOPPED);
@@ -109,20 +109,20 @@ impl Scan {
         });
         scan.digests = RwLock::new(proof.digests);
         scan.segments = RwLock::new(segments);
-        scan.seal = Some(seal);
+        scan.seal = Some(Box::new(seal));
         Some(Arc::new(scan))
     }
 
     fn new(
         shared: &Arc<Shared>,
-        object: &Listed,
+        object: &Arc<Listed>,
         head: Arc<Head>,
         digester: Digests,
         shelf: Option<Arc<Shelf>>,
     ) -> Scan {
         Scan {
             number: shared.next_scan(),
-            object: object.clone(),
+            object: Arc::clone(object),
             shared: Arc::clone(shared),
             head,
             digester,

@@ -144,9 +144,8 @@ impl Scan {
             Entry::Point(point) => point,
             Entry::Kept(kept) => self.kept_point(kept).await?,
         };
-        let cipher = self.ciphertext(self.head.content.cover(gzip.clone(), self.head.total)).await?;
-        // Last: whoever has it goes on to the end.
-        let _permit = self.shared.cache.work(cost).await;
+        let cover = self.head.content.cover(gzip.clone(), self.head.total);
+        let (cipher, _permit) = self.ciphertext_for_work(cover, cost).await?;
         Ok(Inputs { point, cipher, gzip, _permit })
     }
 }
