@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use logarchivefs::envelope::{Keyring, MasterKey};
 use logarchivefs::error::Result;
+use logarchivefs::gunzip::{Resumed, SeekPoint};
 use logarchivefs::object::{Listed, LogFile, Objects, Policy, Verify};
 use logarchivefs::store::{ByteRange, GetRequest, ListRequest, Object, Page, Store};
 
@@ -77,8 +78,15 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
 }
 
-/// Opens the object and waits for the end of its scan.
+/// Opens the object and waits for the end of its scan. Before, inflate alone.
 pub fn scans(setup: &Setup) {
+    let (mut ours, mut zlib) = (Vec::new(), Vec::new());
+    for _ in 0..setup.rounds {
+        ours.push(time(|| inflate(setup)).0);
+        zlib.push(time(|| limit::inflate(setup)).0);
+    }
+    let (ours, zlib) = (median(ours), median(zlib));
+    row("inflate alone, on one core", ours, "zlib-rs (theirs/ours)", ratio(zlib, ours), "-", None);
     for (name, verify) in [("full", Verify::Full), ("stream", Verify::Stream)] {
         let run = || {
             let runtime = runtime();
@@ -95,6 +103,15 @@ pub fn scans(setup: &Setup) {
         let name = format!("scan without kernel and network, --verify {name}");
         row(&name, ours, "in-process limit", ratio(ours, setup.limit), "-", None);
     }
+}
+
+fn inflate(setup: &Setup) {
+    let mut decoder = Resumed::new(&SeekPoint::start()).unwrap();
+    let (mut text, mut used) = (vec![0; 1 << 20], 0);
+    while used < setup.packed.len() {
+        used += decoder.decode(&setup.packed[used..], &mut text).unwrap().consumed;
+    }
+    assert_eq!(decoder.out(), setup.text_len as u64);
 }
 
 /// Reads it all again, in order, when nothing of it is cached but its seek points.
