@@ -27,7 +27,7 @@ fn object(packed: &[u8]) -> (ContentKey, Vec<u8>) {
 
 /// The whole pass: inflate, CRC-32, seek points.
 fn pass(packed: &[u8], pack: bool) -> Index {
-    let (mut decoder, mut index) = (Decoder::new(), Index::new());
+    let (mut decoder, mut index) = (Decoder::with_points(), Index::new());
     let (mut out, mut used) = (vec![0; 1 << 20], 0);
     loop {
         let step = decoder.decode(&packed[used..], &mut out).unwrap();

@@ -127,7 +127,7 @@ fn decrypt(key: &ContentKey, body: &[u8], step: usize) -> Option<Vec<u8>> {
 pub fn gunzip(data: &[u8]) {
     // A thousand times as much may come out.
     let data = &data[..data.len().min(1 << 16)];
-    let mut decoder = Decoder::new();
+    let mut decoder = Decoder::with_points();
     let (whole, end) = drive(&mut decoder, data, usize::MAX, 1 << 20);
     let mut index = Index::new();
     index.extend(decoder.take_points()).expect("points come in order");

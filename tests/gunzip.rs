@@ -93,7 +93,7 @@ fn header_fields_of_any_kind_and_length() {
     streams.push(fhcrc);
     for gz in streams {
         for feed in [1, 7, usize::MAX] {
-            let (got, end) = drive(&mut Decoder::new(), &gz, feed, 1 << 16);
+            let (got, end) = drive(&mut Decoder::with_points(), &gz, feed, 1 << 16);
             end.unwrap();
             assert!(got == plain);
         }
@@ -121,7 +121,7 @@ fn padding_is_quiet_and_garbage_is_counted() {
     for (tail, warning) in cases {
         let whole = [gz.as_slice(), tail].concat();
         for feed in [1, usize::MAX] {
-            let mut decoder = Decoder::new();
+            let mut decoder = Decoder::with_points();
             let (got, end) = drive(&mut decoder, &whole, feed, 1 << 16);
             end.unwrap();
             assert!(got == plain);
@@ -190,7 +190,7 @@ fn a_wrong_checksum_comes_after_all_of_the_data() {
         assert_eq!(end.unwrap_err().kind(), Kind::GzipChecksum);
 
         // In one call with room for everything: data first, then the error, then again.
-        let mut decoder = Decoder::new();
+        let mut decoder = Decoder::with_points();
         let mut all = vec![0; plain.len()];
         let progress = decoder.decode(&bad, &mut all).unwrap();
         assert_eq!((progress.produced, progress.state), (plain.len(), State::NeedOutput));
@@ -213,7 +213,7 @@ fn what_was_decoded_before_a_damage_is_delivered() {
     // An invalid block type, at the second member's first byte.
     gz.extend_from_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0x07]);
     for room in [1000, 5_000_000] {
-        let (got, end) = drive(&mut Decoder::new(), &gz, usize::MAX, room);
+        let (got, end) = drive(&mut Decoder::with_points(), &gz, usize::MAX, room);
         assert!(got == plain);
         assert_eq!(end.unwrap_err().kind(), Kind::BadGzip);
     }
@@ -251,7 +251,7 @@ fn one_huge_block_is_cut_by_copies_of_the_state() {
 fn the_decoder_stops_at_the_point_it_records() {
     let plain = text(12, 3_500_000);
     let gz = gzip(&plain, 6);
-    let mut decoder = Decoder::new();
+    let mut decoder = Decoder::with_points();
     let mut segments = vec![Vec::with_capacity(LONGEST_SEGMENT as usize)];
     let mut at = 0;
     while at < gz.len() {
@@ -278,7 +278,7 @@ fn points_may_lie_further_apart() {
     let plain = text(16, 9_000_000);
     let gz = gzip(&plain, 6);
     for (asked, spacing) in [(0, SPACING), (2 * SPACING, 2 * SPACING), (u64::MAX, WIDEST_SPACING)] {
-        let mut decoder = Decoder::new();
+        let mut decoder = Decoder::with_points();
         decoder.space(asked);
         drive(&mut decoder, &gz, usize::MAX, 1 << 16).1.unwrap();
         let mut index = Index::new();
@@ -373,8 +373,8 @@ proptest! {
         room in 1usize..400,
     ) {
         let input = [head, bytes.as_slice()].concat();
-        let whole = drive(&mut Decoder::new(), &input, usize::MAX, 1 << 16);
-        let cut = drive(&mut Decoder::new(), &input, feed, room);
+        let whole = drive(&mut Decoder::with_points(), &input, usize::MAX, 1 << 16);
+        let cut = drive(&mut Decoder::with_points(), &input, feed, room);
         prop_assert_eq!(&whole.0, &cut.0);
         prop_assert_eq!(whole.1.map_err(|e| e.kind()), cut.1.map_err(|e| e.kind()));
         let _ = drive(&mut Resumed::new(&start()).unwrap(), &input, feed, room);
@@ -389,7 +389,7 @@ proptest! {
         let at = at.index(gz.len());
         let same = gz[at] == to;
         gz[at] = to;
-        let (got, end) = drive(&mut Decoder::new(), &gz, 100, room);
+        let (got, end) = drive(&mut Decoder::with_points(), &gz, 100, room);
         // MTIME, XFL and OS mean nothing; anywhere else either the checks or the decoder notice.
         prop_assert!(end.is_err() || got == plain);
         prop_assert!(!same || end.is_ok());

@@ -8,7 +8,7 @@
 //!
 //! Why not a library. zlib-rs (through its zlib API) did this before, and takes 1.4 times as long on Docker JSON; libdeflate,
 //! which takes 1.2 times as long, wants all of a stream and of its text in memory. Nearly all CPU time of this program is spent
-//! here. What the two say of a stream is compared with zlib-rs in tests/inflate.rs.
+//! here. What this says of any stream is compared with zlib-rs in tests/inflate.rs.
 
 use super::bits::{Bits, Source};
 use super::block::{Content, Damage, Head};

@@ -82,7 +82,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    pub fn new() -> Decoder {
+    pub fn with_points() -> Decoder {
         Decoder { recorder: Some(Recorder::new()), ..Decoder::without_points() }
     }
 

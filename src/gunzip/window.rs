@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn it_holds_the_last_of_what_was_added_however_that_is_cut() {
-        let all: Vec<u8> = (0..100_000_u32).map(|n| (n * 7919 >> 5) as u8).collect();
+        let all: Vec<u8> = (0..100_000_u32).map(|n| ((n * 7919) >> 5) as u8).collect();
         for piece in [1, 1000, 32_767, 32_768, 32_769, 100_000] {
             let mut window = Window::new();
             let mut end = 0;

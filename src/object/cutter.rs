@@ -39,7 +39,7 @@ pub struct Cut {
 
 impl Cutter {
     pub fn new(pool: Arc<Pool>) -> Self {
-        Cutter { pool, decoder: Decoder::new(), text: Vec::new(), start: 0, point: None, ready: Vec::new() }
+        Cutter { pool, decoder: Decoder::with_points(), text: Vec::new(), start: 0, point: None, ready: Vec::new() }
     }
 
     /// Decodes from `input[*used..]` until nothing more comes of it, or enough text has been made (false).

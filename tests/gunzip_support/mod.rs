@@ -196,7 +196,7 @@ pub fn drive(decoder: &mut impl Decode, input: &[u8], feed: usize, room: usize) 
 }
 
 pub fn decode(input: &[u8]) -> (Vec<u8>, Result<()>) {
-    drive(&mut Decoder::new(), input, usize::MAX, 1 << 16)
+    drive(&mut Decoder::with_points(), input, usize::MAX, 1 << 16)
 }
 
 /// Raw DEFLATE data, whatever it is, means the same to us as to zlib-rs: the same text, before a damage too, and the same end.
@@ -241,7 +241,7 @@ pub fn same_as_zlib(deflate: &[u8], feed: usize, room: usize) {
 
 /// Everything and its points, from a stream without fault.
 pub fn index(input: &[u8], feed: usize, room: usize) -> (Vec<u8>, Index) {
-    let mut decoder = Decoder::new();
+    let mut decoder = Decoder::with_points();
     let (plain, end) = drive(&mut decoder, input, feed, room);
     end.unwrap();
     let mut index = Index::new();
