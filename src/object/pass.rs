@@ -238,7 +238,7 @@ impl Scan {
 
     /// Text that cannot be kept is decoded all the same, for its seek points and the size. But where somebody is about to
     /// take the text away, and not even its ciphertext can be kept any more, waiting is cheaper.
-    fn is_too_far(&self, p: &Progress) -> bool {
+    pub(super) fn is_too_far(&self, p: &Progress) -> bool {
         let share = self.texts_share();
         // The run at work fills the rest.
         let most = share - (share / 4).min(8 * RUN);

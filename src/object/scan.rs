@@ -25,6 +25,9 @@ use crate::error::{Error, Kind, Result};
 pub const CHUNK: u64 = 64 << 10;
 /// Unit of a scan's ranged GETs.
 pub const RUN: u64 = 32 * CHUNK;
+/// The most that the kernel asks for at once (256 pages).
+const LARGEST_READ: u64 = 1 << 20;
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Stands for "further than any run": whoever waits for the other task need not wait any longer.
 pub(super) const STOPPED: u64 = u64::MAX;
@@ -215,8 +218,19 @@ impl Scan {
         }
         let (start, load) = self.segment(here, None).ok()?;
         let text = load.text().await.ok()?;
+        self.is_ahead(start + text.len() as u64).await;
         let from = (offset - start) as usize;
         (from < text.len()).then(|| text.slice(from..))
+    }
+
+    /// Waits until the scan is so far beyond `end` that any read of the kernel that begins before it can be answered, whatever
+    /// S3 does; or has ended, or waits for the follower itself.
+    async fn is_ahead(&self, end: u64) {
+        let there = |p: &Progress| {
+            (p.done.is_some() || p.decoded >= end.saturating_add(LARGEST_READ) || self.is_too_far(p)).then_some(())
+        };
+        // Not all that `is_too_far` looks at is told.
+        while tokio::time::timeout(LOOK_AGAIN, self.wait(there)).await.is_err() {}
     }
 
     /// From now on, until this is dropped, the decoder waits for the caller of [`Scan::handed_on`] rather than drop text.

@@ -507,3 +507,40 @@ fn a_program_that_ends_leaves_nobody_waiting() {
         mount.wait();
     }
 }
+
+/// What is given to the page cache ends a whole read before what the scan has: so a read that the kernel sends at the same
+/// moment, and whose pages are locked until it is answered, needs nothing that S3 may never send.
+#[test]
+fn the_page_cache_gets_text_only_a_read_behind_the_scan() {
+    const STOP: usize = 8 << 20;
+    const LARGEST_READ: usize = 1 << 20;
+    let server = Server::start();
+    let (log, gzip) = (Log::at(0), archive::gzip(&archive::noise(3, 30_000_000)));
+    archive::put(&server, &log, SealAs::V2, &gzip);
+    server.set_hook(|seen| {
+        let from = seen.range.as_deref()?.strip_prefix("bytes=")?.split('-').next()?.parse::<usize>().ok()?;
+        (seen.is_get() && from >= STOP).then_some(Reply::Hang)
+    });
+    let mut there = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&gzip[..STOP]), &mut there).unwrap_err();
+    let mut mount = Setup::s3(&server).args(["--verify", "stream", "--request-deadline", "10m"]).mount();
+    let path = mount.path(log.path());
+    let pushed = || {
+        let told = fs::read_to_string(mount.path(".logarchivefs/status.json")).ok()?;
+        Some(serde_json::from_str::<serde_json::Value>(&told).ok()?.pointer("/served/bytes/pushed")?.as_u64()? as usize)
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| errno(File::open(&path).and_then(|file| file.metadata())));
+        let (mut last, mut same) = (0, 0);
+        let settled = within(HANGS, || {
+            let now = pushed()?;
+            same = if now == last { same + 1 } else { 0 };
+            last = now;
+            (now > STOP / 8 && same > 100).then_some(now)
+        });
+        mount.signal(libc::SIGKILL);
+        let settled = settled.expect("text is put into the page cache");
+        assert!(settled + LARGEST_READ <= there.len(), "{settled} of {} bytes", there.len());
+    });
+    mount.wait();
+}
