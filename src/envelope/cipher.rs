@@ -36,6 +36,14 @@ impl Key {
         }
     }
 
+    pub(super) fn bits(&self) -> u32 {
+        match self {
+            Key::K128(_) => 128,
+            Key::K192(_) => 192,
+            Key::K256(_) => 256,
+        }
+    }
+
     pub(super) fn aes(&self) -> Aes {
         match self {
             Key::K128(key) => Aes::A128(aes::Aes128::new((&**key).into())),
@@ -59,20 +67,7 @@ macro_rules! each {
 impl Aes {
     /// `None` unless the key has 16, 24 or 32 bytes.
     pub(super) fn new(key: &[u8]) -> Option<Aes> {
-        match key.len() {
-            16 => aes::Aes128::new_from_slice(key).ok().map(Aes::A128),
-            24 => aes::Aes192::new_from_slice(key).ok().map(Aes::A192),
-            32 => aes::Aes256::new_from_slice(key).ok().map(Aes::A256),
-            _ => None,
-        }
-    }
-
-    pub(super) fn bits(&self) -> u32 {
-        match self {
-            Aes::A128(_) => 128,
-            Aes::A192(_) => 192,
-            Aes::A256(_) => 256,
-        }
+        Key::new(key).map(|key| key.aes())
     }
 
     pub(super) fn encrypt_block(&self, block: Block) -> Block {

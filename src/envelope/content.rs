@@ -250,7 +250,7 @@ fn short_suffix() -> Error {
 impl fmt::Debug for ContentKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mode = if self.authenticated() { "GCM" } else { "CBC" };
-        write!(f, "ContentKey(AES-{}-{mode})", self.key.aes().bits())
+        write!(f, "ContentKey(AES-{}-{mode})", self.key.bits())
     }
 }
 

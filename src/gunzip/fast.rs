@@ -71,6 +71,14 @@ impl Input {
         (entry >> 16) as usize + (whole >> (entry >> 8 & 15)) as usize
     }
 
+    /// What a code means that is longer than the first look sees.
+    #[inline(always)]
+    fn look_again(&mut self, table: &[u32], entry: u32) -> u32 {
+        self.drop(entry);
+        let at = (entry >> 16) as usize + self.see(entry >> 8 & 15);
+        table.get(at).copied().unwrap_or(INVALID)
+    }
+
     #[inline(always)]
     fn drop(&mut self, entry: u32) {
         self.bits >>= entry & 63;
@@ -202,9 +210,7 @@ pub(super) fn run(
             }
             if entry & EXCEPTION != 0 {
                 if entry & LOOK_AGAIN != 0 {
-                    source.drop(entry);
-                    let at = (entry >> 16) as usize + source.see(entry >> 8 & 15);
-                    entry = tables.litlen.get(at).copied().unwrap_or(INVALID);
+                    entry = source.look_again(&tables.litlen, entry);
                 }
                 if entry & EXCEPTION != 0 {
                     source.drop(entry);
@@ -231,9 +237,7 @@ pub(super) fn run(
             unsafe { source.refill() };
             if code & EXCEPTION != 0 {
                 if code & LOOK_AGAIN != 0 {
-                    source.drop(code);
-                    let at = (code >> 16) as usize + source.see(code >> 8 & 15);
-                    code = tables.distance.get(at).copied().unwrap_or(INVALID);
+                    code = source.look_again(&tables.distance, code);
                 }
                 if code & EXCEPTION != 0 {
                     break 'rounds Stop::Damaged("invalid distance code");

@@ -151,6 +151,8 @@ impl Scan {
     }
 
     async fn decode(self: &Arc<Self>) -> Result<u64> {
+        // Not made before there is something to do: many scans may be waiting.
+        let new = || Cutter::new(Arc::clone(&self.shared.texts));
         let mut cutter = None;
         let runs = self.head.gzip_len.div_ceil(RUN);
         let mut next = None;
@@ -167,8 +169,7 @@ impl Scan {
                     scan.pack_points();
                 });
             }
-            // Not before there is something to do: many scans may be waiting.
-            let work = cutter.take().unwrap_or_else(|| Cutter::new(Arc::clone(&self.shared.texts)));
+            let work = cutter.take().unwrap_or_else(new);
             let (work, dropped) = self.inflate(work, plain.bytes.clone()).await?;
             cutter = Some(work);
             // It is the first thing that the cache may forget now, unless text of it was dropped before its release: that
@@ -182,7 +183,7 @@ impl Scan {
             self.progress.send_modify(|p| p.consumed = n + 1);
         }
         // What follows the gzip stream in the object (the tag) is verify's alone.
-        self.finish(cutter.unwrap_or_else(|| Cutter::new(Arc::clone(&self.shared.texts))))
+        self.finish(cutter.unwrap_or_else(new))
     }
 
     /// Inflates a run, visit by visit to the CPU pool; whether text of it was dropped.

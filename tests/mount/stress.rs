@@ -451,6 +451,20 @@ fn mounts_that_end_under_their_readers() {
     }
 }
 
+/// What begins at `stop` or later never comes.
+fn hang_from(server: &Server, stop: u64) {
+    server.set_hook(move |seen| {
+        let from = seen.range.as_deref()?.strip_prefix("bytes=")?.split('-').next()?.parse::<u64>().ok()?;
+        (seen.is_get() && from >= stop).then_some(Reply::Hang)
+    });
+}
+
+/// Bytes of text that were given to the page cache so far.
+fn pushed(mount: &Mount) -> Option<u64> {
+    let told = fs::read_to_string(mount.path(".logarchivefs/status.json")).ok()?;
+    serde_json::from_str::<serde_json::Value>(&told).ok()?.pointer("/served/bytes/pushed")?.as_u64()
+}
+
 /// Text on its way to the page cache must not wait for pages of a read that S3 holds up: a program that ends then would stay
 /// for ever, and so would its readers.
 #[test]
@@ -461,10 +475,7 @@ fn a_program_that_ends_leaves_nobody_waiting() {
     archive::put(&server, &log, SealAs::V2, &archive::gzip(&archive::noise(3, 30_000_000)));
     for signal in [libc::SIGKILL, libc::SIGTERM] {
         // Readers get what there is so far; nothing comes from here on.
-        server.set_hook(|seen| {
-            let from = seen.range.as_deref()?.strip_prefix("bytes=")?.split('-').next()?.parse::<u64>().ok()?;
-            (seen.is_get() && from >= STOP).then_some(Reply::Hang)
-        });
+        hang_from(&server, STOP);
         let mut mount = Setup::s3(&server).args(["--verify", "stream", "--request-deadline", "10m"]).mount();
         let path = mount.path(log.path());
         let (read, path) = (AtomicU64::new(0), &path);
@@ -480,14 +491,10 @@ fn a_program_that_ends_leaves_nobody_waiting() {
             let mut told = within(HANGS, || (read.load(Ordering::Relaxed) > STOP / 4).then_some(()));
             // Has to wait for the end of the file, and has the text put into the page cache meanwhile.
             scope.spawn(|| errno(File::open(path).and_then(|file| file.metadata())));
-            let pushed = || {
-                let told = fs::read_to_string(mount.path(".logarchivefs/status.json")).ok()?;
-                serde_json::from_str::<serde_json::Value>(&told).ok()?.pointer("/served/bytes/pushed")?.as_u64()
-            };
             // Until both have come as far as they can: what is asked often enough, and stays the same.
             let (mut last, mut same) = ((0, 0), 0);
             let settled = || {
-                let now = (read.load(Ordering::Relaxed), pushed()?);
+                let now = (read.load(Ordering::Relaxed), pushed(&mount)?);
                 same = if now == last { same + 1 } else { 0 };
                 last = now;
                 (now.1 > STOP / 8 && same > 100).then_some(())
@@ -512,35 +519,28 @@ fn a_program_that_ends_leaves_nobody_waiting() {
 /// moment, and whose pages are locked until it is answered, needs nothing that S3 may never send.
 #[test]
 fn the_page_cache_gets_text_only_a_read_behind_the_scan() {
-    const STOP: usize = 8 << 20;
-    const LARGEST_READ: usize = 1 << 20;
+    const STOP: u64 = 8 << 20;
+    const LARGEST_READ: u64 = 1 << 20;
     let server = Server::start();
     let (log, gzip) = (Log::at(0), archive::gzip(&archive::noise(3, 30_000_000)));
     archive::put(&server, &log, SealAs::V2, &gzip);
-    server.set_hook(|seen| {
-        let from = seen.range.as_deref()?.strip_prefix("bytes=")?.split('-').next()?.parse::<usize>().ok()?;
-        (seen.is_get() && from >= STOP).then_some(Reply::Hang)
-    });
+    hang_from(&server, STOP);
     let mut there = Vec::new();
-    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&gzip[..STOP]), &mut there).unwrap_err();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&gzip[..STOP as usize]), &mut there).unwrap_err();
     let mut mount = Setup::s3(&server).args(["--verify", "stream", "--request-deadline", "10m"]).mount();
     let path = mount.path(log.path());
-    let pushed = || {
-        let told = fs::read_to_string(mount.path(".logarchivefs/status.json")).ok()?;
-        Some(serde_json::from_str::<serde_json::Value>(&told).ok()?.pointer("/served/bytes/pushed")?.as_u64()? as usize)
-    };
     std::thread::scope(|scope| {
         scope.spawn(|| errno(File::open(&path).and_then(|file| file.metadata())));
         let (mut last, mut same) = (0, 0);
         let settled = within(HANGS, || {
-            let now = pushed()?;
+            let now = pushed(&mount)?;
             same = if now == last { same + 1 } else { 0 };
             last = now;
             (now > STOP / 8 && same > 100).then_some(now)
         });
         mount.signal(libc::SIGKILL);
         let settled = settled.expect("text is put into the page cache");
-        assert!(settled + LARGEST_READ <= there.len(), "{settled} of {} bytes", there.len());
+        assert!(settled + LARGEST_READ <= there.len() as u64, "{settled} of {} bytes", there.len());
     });
     mount.wait();
 }
