@@ -7,7 +7,6 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -218,31 +217,44 @@ fn whole(reading: &mut Reading<'_>, piece: usize) {
     }
 }
 
-/// Pages as a mapping shows them. Copied by the kernel, for which a page that cannot be had is an error and no signal.
+/// Writes the ranges of a mapping of what its input is.
+const MAP: &str = "import mmap, sys\n\
+    m = mmap.mmap(0, 0, prot=mmap.PROT_READ)\n\
+    for range in sys.argv[1:]:\n\
+    \x20   start, end = map(int, range.split('-'))\n\
+    \x20   sys.stdout.buffer.write(m[start:end])\n\
+    \x20   sys.stdout.flush()\n";
+
+/// Pages as a mapping shows them, to a process of its own: while the kernel waits for one, it may hold the lock of the address
+/// space, and here the server needs that to answer.
 fn mapped(reading: &mut Reading<'_>, random: &mut Random) {
     let Some(len) = reading.len().filter(|len| *len > 0) else { return };
-    // SAFETY: a private mapping of its own, of an open file; nobody else knows its address.
-    let at = unsafe {
-        libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ, libc::MAP_PRIVATE, reading.file.as_raw_fd(), 0)
+    let mut range = || {
+        let start = random.below(len as u64) as usize;
+        start..len.min(start + 200_000)
     };
-    assert_ne!(at, libc::MAP_FAILED, "{}", io::Error::last_os_error());
-    for _ in 0..4 {
-        let offset = random.below(len as u64) as usize;
-        let mut buf = vec![0; (200_000).min(len - offset)];
-        let into = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
-        let from = libc::iovec { iov_base: at.cast::<u8>().wrapping_add(offset).cast(), iov_len: buf.len() };
-        let what = || format!("mapped {} bytes at {offset} of {}", buf.len(), reading.object.log.path());
-        // SAFETY: `into` is a buffer of ours; the kernel checks `from`.
-        let copy = || unsafe { libc::process_vm_readv(std::process::id() as i32, &into, 1, &from, 1, 0) };
-        let n = reading.worker.call(what, copy);
-        assert!(n >= 0 || !reading.object.stable, "{}: {}", reading.object.log.path(), io::Error::last_os_error());
-        // Up to a page that is not to be had.
-        let got = &buf[..n.max(0) as usize];
-        assert!(got.len() == buf.len() || !reading.object.stable, "a page is missing");
-        reading.agree(|text| text.holds(offset, got), || format!("{} mapped bytes at {offset}", got.len()));
+    let ranges = [range(), range(), range(), range()];
+    let mut python = Command::new("python3");
+    python.args(["-c", MAP]).args(ranges.iter().map(|r| format!("{}-{}", r.start, r.end)));
+    python.stdin(reading.file.try_clone().unwrap());
+    let what = || format!("mapped {ranges:?} of {}", reading.object.log.path());
+    let output = reading.worker.call(what, || python.output()).unwrap();
+    // It ends at a page that is not to be had, by a signal.
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() || !reading.object.stable,
+        "{}: {}: {stderr}",
+        reading.object.log.path(),
+        output.status
+    );
+    let mut rest = &output.stdout[..];
+    for range in ranges {
+        let (got, after) = rest.split_at(rest.len().min(range.len()));
+        assert!(got.len() == range.len() || !output.status.success(), "{} bytes of {range:?}", got.len());
+        reading.agree(|text| text.holds(range.start, got), || format!("{} mapped bytes of {range:?}", got.len()));
+        rest = after;
     }
-    // SAFETY: the mapping from above.
-    unsafe { libc::munmap(at, len) };
+    assert!(rest.is_empty(), "{} bytes more", rest.len());
 }
 
 /// Names of all files, each once; those of lasting objects are among them.
