@@ -4,23 +4,24 @@
 //! each other, and between them beginnings of lines that could not be finished (a full disk, a crash), each ended by
 //! [`TORN`] and vouched for by a `torn` line behind them, which hangs on the last whole line before them.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use super::line::{BEGIN, Event, GENESIS, LONGEST, TORN, VERSION, hex, parse, render};
+use super::own::{Own, config, shown};
 use crate::err;
-use crate::error::{Error, Kind, Result, escape};
+use crate::error::{Kind, Result};
 
 /// How much of the end of a file is looked at for its last whole line.
 const TAIL: u64 = 4 * LONGEST as u64;
 
 pub struct Chain {
     path: PathBuf,
-    file: File,
+    file: Own,
     /// Number and hash of the last whole line.
     n: u64,
     hash: String,
@@ -42,7 +43,7 @@ impl Chain {
     /// Goes on with the chain in `path`, or begins one. [`Kind::Config`] where that cannot be.
     pub fn open(path: &Path) -> Result<Chain> {
         let path = std::path::absolute(path).map_err(|e| config(path, &format!("cannot be opened: {e}")))?;
-        let file = open(&path)?;
+        let file = Own::open(&path)?;
         let reading = |e: io::Error| config(&path, &format!("cannot be read: {e}"));
         let len = file.metadata().map_err(reading)?.len();
         let from = len.saturating_sub(TAIL);
@@ -84,14 +85,14 @@ impl Chain {
     }
 
     /// Goes on in a new file where the old one was moved away: what it had was its `head`. None if it is where it was.
-    pub fn reopen(&mut self, time: &str) -> Result<Option<(File, String)>> {
+    pub fn reopen(&mut self, time: &str) -> Result<Option<(Own, String)>> {
         let (ours, there) = (self.file.metadata(), std::fs::symlink_metadata(&self.path));
         if let (Ok(ours), Ok(there)) = (&ours, &there)
             && (ours.dev(), ours.ino()) == (there.dev(), there.ino())
         {
             return Ok(None);
         }
-        let file = open(&self.path)?;
+        let file = Own::open(&self.path)?;
         if file.metadata().is_ok_and(|m| m.len() > 0) {
             return Err(config(&self.path, "is another file now, and not an empty one: the old one is written on"));
         }
@@ -144,7 +145,7 @@ impl Chain {
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut left = bytes;
         while !left.is_empty() {
-            let failed = match self.file.write(left) {
+            let failed = match (&*self.file).write(left) {
                 Ok(0) => ErrorKind::WriteZero.into(),
                 Ok(n) => {
                     self.len += n as u64;
@@ -201,38 +202,4 @@ fn last(tail: &[u8], all: bool) -> Result<(u64, String, Option<Torn>), &'static 
         Ok(line) => Ok((line.n, line.hash, torn)),
         Err(_) => Err("is no audit log, or its last line was changed"),
     }
-}
-
-/// A regular file that nobody else may write, locked.
-fn open(path: &Path) -> Result<File> {
-    let failed = |e: io::Error| config(path, &format!("cannot be opened: {e}"));
-    // Without waiting for the reader of what may be a pipe.
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).custom_flags(flags).open(path);
-    let file = file.map_err(|e| match e.raw_os_error() {
-        Some(libc::ELOOP) => config(path, "is a symbolic link: name the file itself"),
-        Some(libc::ENXIO) => config(path, "is not a regular file"),
-        _ => failed(e),
-    })?;
-    let meta = file.metadata().map_err(failed)?;
-    if !meta.is_file() {
-        return Err(config(path, "is not a regular file"));
-    }
-    if meta.mode() & 0o022 != 0 {
-        let mode = meta.mode() & 0o777;
-        return Err(config(path, &format!("may be written by others (mode {mode:03o}): `chmod 600` it")));
-    }
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(config(path, "belongs to another mount: give each a file of its own")),
-        Err(TryLockError::Error(e)) => Err(failed(e)),
-    }
-}
-
-fn config(path: &Path, why: &str) -> Error {
-    err!(Kind::Config, "--audit-log {} {why}", shown(path))
-}
-
-fn shown(path: &Path) -> String {
-    escape(path.as_os_str().as_encoded_bytes())
 }

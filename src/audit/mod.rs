@@ -7,6 +7,7 @@
 mod chain;
 mod check;
 mod line;
+mod own;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -28,8 +29,8 @@ use writer::{Entry, Job, Writer};
 use crate::err;
 use crate::error::{Error, Kind, Result, escape};
 
-/// For a disk that does not answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// For a disk that does not answer. That of a busy machine with tests may take long.
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 300 } else { 10 });
 
 /// Who asks, as the kernel says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -210,6 +210,17 @@ fn the_file_is_ours_alone() {
     assert!(refused(Audit::start(&dir.0.path().join("none/audit"), mount())).contains("No such file"));
 }
 
+/// As a child has one of everything until it is a program of its own.
+#[test]
+fn a_copy_of_the_file_does_not_keep_it_locked() {
+    let dir = Dir::new();
+    let chain = Chain::open(&dir.path()).unwrap();
+    let _copy = chain.file().unwrap();
+    assert!(refused(Chain::open(&dir.path())).contains("another mount"));
+    drop(chain);
+    Chain::open(&dir.path()).unwrap();
+}
+
 #[test]
 fn a_rotated_log_goes_on_in_a_new_file() {
     let dir = Dir::new();

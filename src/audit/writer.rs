@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::ops::Deref;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -117,13 +118,13 @@ impl Writer {
         }
         self.told = self.chain.n();
         match self.chain.file() {
-            Ok(file) => self.sync(file, self.chain.head()),
+            Ok(file) => self.sync(Box::new(file), self.chain.head()),
             Err(e) => log::error!("the audit log: {e}"),
         }
     }
 
     /// A disk may take long: lines go on meanwhile.
-    fn sync(&mut self, file: File, head: String) {
+    fn sync(&mut self, file: impl Deref<Target = File> + Send + 'static, head: String) {
         let work = move || match file.sync_data() {
             Ok(()) => log::info!("{head}"),
             Err(e) => log::error!("the audit log cannot be synced: {e}"),

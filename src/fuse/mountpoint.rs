@@ -16,7 +16,7 @@ use crate::error::{Kind, Result};
 pub const SUBTYPE: &str = "logarchivefs";
 
 /// What is mounted on a folder answers within this time.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 300 } else { 5 });
 
 /// Checks that `path` is a folder that nothing is mounted on; a dead mount of ours is removed first.
 pub fn prepare(path: &Path) -> Result<PathBuf> {
