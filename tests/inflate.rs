@@ -290,6 +290,12 @@ fn sets_of_codes() {
 }
 
 /// Mostly in the heads of blocks: sets of codes that cannot be, symbols that mean nothing, distances too far back.
+/// Found by cargo-fuzz: nothing good can follow a code of code lengths that is one alone, and zlib says so at once.
+#[test]
+fn one_code_length_alone() {
+    same_as_zlib(&[0x75, 0x17, 0x01, 0x04, 0, 0, 0, 0, 0, 0x0d, 0, 0], 1 << 16, 1 << 18);
+}
+
 #[test]
 fn damaged_streams() {
     let mut rng = Rng(9);

@@ -255,7 +255,7 @@ mod tests {
     const LISTING: Listing = Listing { serial: 1, files: FILES };
     const NEWER: Listing = Listing { serial: 2, ..LISTING };
     /// How long to wait for what a test does not do in time because it waits itself.
-    const LIMIT: Duration = Duration::from_secs(10);
+    const LIMIT: Duration = Duration::from_secs(300);
 
     /// The file that is asked for as this one; neighbours in this order are none in that of the listing.
     fn place(rank: usize) -> usize {

@@ -263,13 +263,17 @@ impl Fs {
         Ok(Opened { handle, keep_cache, direct: false })
     }
 
-    /// What is returned beside the text is dropped when the reader has it.
-    pub async fn read(&self, handle: u64, offset: u64, len: usize) -> Result<(Bytes, Option<(Awaited, Option<Told>)>)> {
+    /// For [`Fs::read`], in the order in which the kernel asks.
+    pub fn awaits(&self, handle: u64, offset: u64, len: usize) -> Option<Awaited> {
+        Some(self.files.get(handle).ok()?.file.awaits(offset..offset.saturating_add(len as u64)))
+    }
+
+    /// What is returned beside the text is dropped when the reader has it, and so is what [`Fs::awaits`] has said.
+    pub async fn read(&self, handle: u64, offset: u64, len: usize) -> Result<(Bytes, Option<Told>)> {
         if let Some(text) = self.control.read(handle, offset, len) {
             return Ok((text?, None));
         }
         let open = self.files.get(handle)?;
-        let awaited = open.file.awaits(offset..offset.saturating_add(len as u64));
         if open.last.load(Ordering::Relaxed) == 0 {
             self.fetch_ahead(Want::Text, &open.item, &open.place.0, &open.place.1);
         }
@@ -285,7 +289,7 @@ impl Fs {
         }
         let told = if text.len() < len { open.file.at_end(offset).await } else { None };
         open.given(text.len())?;
-        Ok((text, Some((awaited, told))))
+        Ok((text, told))
     }
 
     pub fn release(&self, handle: u64) {

@@ -144,18 +144,15 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let fs = Arc::clone(&self.fs);
-        self.spawn(
-            Asked::Handle(fh.0),
-            async move { fs.read(fh.0, offset, size as usize).await },
-            |result| match result {
-                Ok((text, kept)) => {
-                    reply.data(&text);
-                    drop(kept);
-                }
+        let (fs, size) = (Arc::clone(&self.fs), size as usize);
+        let awaited = fs.awaits(fh.0, offset, size);
+        self.spawn(Asked::Handle(fh.0), async move { fs.read(fh.0, offset, size).await }, |result| {
+            match result {
+                Ok((text, _told)) => reply.data(&text),
                 Err(errno) => reply.error(errno),
-            },
-        );
+            }
+            drop(awaited);
+        });
     }
 
     fn flush(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {

@@ -116,7 +116,9 @@ impl Tables {
     }
 
     pub fn set_code(&mut self, lens: &[u8]) -> bool {
-        build(lens, &CODE, &mut self.code, CODE_BITS)
+        // One code alone, which leaves room, may be in the other two only.
+        let alone = lens.iter().filter(|len| **len > 0).count() == 1;
+        !alone && build(lens, &CODE, &mut self.code, CODE_BITS)
     }
 }
 

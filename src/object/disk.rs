@@ -36,6 +36,8 @@ pub struct Disk {
 pub struct DiskStats {
     pub limit: u64,
     pub used: u64,
+    /// Bytes that are still to be written there.
+    pub waiting: u64,
     /// Reads that found what they looked for, and those that did not.
     pub hits: u64,
     pub misses: u64,
@@ -48,8 +50,8 @@ impl Disk {
     }
 
     pub fn stats(&self) -> DiskStats {
-        let (limit, used) = self.folder.usage();
-        DiskStats { limit, used, hits: self.hits.load(Relaxed), misses: self.misses.load(Relaxed) }
+        let ((limit, used), waiting) = (self.folder.usage(), *self.waiting.borrow() as u64);
+        DiskStats { limit, used, waiting, hits: self.hits.load(Relaxed), misses: self.misses.load(Relaxed) }
     }
 
     pub async fn read<T, F>(&self, look: F) -> Option<T>

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::OnceCell;
 
 use super::head::{self, Head, SMALL};
+use super::reads::{Awaited, Reads, Told};
 use super::scan::Scan;
 use super::{Listed, Shared, Sizes};
 use crate::error::{Error, Kind, Result};
@@ -28,45 +29,15 @@ pub struct LogFile {
     recalled: OnceCell<()>,
     handles: AtomicU32,
     opening: Mutex<()>,
-    /// The kernel was told the end of a file with too large a hint.
-    end_told: watch::Sender<bool>,
     /// Somebody follows the scan for the kernel's page cache.
     followed: tokio::sync::Mutex<()>,
     /// Bytes that the follower has given away.
     filled: AtomicU64,
-    /// What is being read, until the reader has it.
-    awaited: Arc<Mutex<Vec<Range<u64>>>>,
+    reads: Reads,
 }
-
-/// See [`LogFile::awaits`].
-pub struct Awaited {
-    all: Arc<Mutex<Vec<Range<u64>>>>,
-    this: Range<u64>,
-}
-
-impl Drop for Awaited {
-    fn drop(&mut self) {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = all.iter().position(|range| *range == self.this) {
-            all.swap_remove(at);
-        }
-    }
-}
-
-/// Answers from behind the end wait so long for the one that meets it.
-const END_TOLD: Duration = Duration::from_millis(200);
 
 /// See [`LogFile::scan`].
 const TOLD_AGAIN: Duration = Duration::from_secs(1);
-
-/// See [`LogFile::at_end`].
-pub struct Told(watch::Sender<bool>);
-
-impl Drop for Told {
-    fn drop(&mut self) {
-        self.0.send_replace(true);
-    }
-}
 
 /// What `stat` may say.
 #[derive(Clone, Debug)]
@@ -104,7 +75,7 @@ impl Auth {
 impl LogFile {
     pub(super) fn new(shared: Arc<Shared>, object: Listed) -> Arc<Self> {
         let (head, waited, archived, scan, recalled) = Default::default();
-        let (handles, opening, end_told, followed, filled, awaited) = Default::default();
+        let (handles, opening, followed, filled) = Default::default();
         Arc::new(LogFile {
             shared,
             object: Arc::new(object),
@@ -115,10 +86,9 @@ impl LogFile {
             recalled,
             handles,
             opening,
-            end_told,
             followed,
             filled,
-            awaited,
+            reads: Reads::new(),
         })
     }
 
@@ -161,7 +131,7 @@ impl LogFile {
         let _others_wait = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
         if self.handles.fetch_add(1, Ordering::SeqCst) == 0 {
             let proven = self.proven_size().is_some();
-            self.end_told.send_replace(proven);
+            self.reads.begin(proven);
             if !proven {
                 first();
             }
@@ -182,16 +152,14 @@ impl LogFile {
         }
     }
 
-    /// Says that `text` is going to be read, until what this returns is dropped: when the reader has it.
+    /// See [`Reads::awaits`].
     pub fn awaits(&self, text: Range<u64>) -> Awaited {
-        self.awaited.lock().unwrap_or_else(PoisonError::into_inner).push(text.clone());
-        Awaited { all: Arc::clone(&self.awaited), this: text }
+        self.reads.awaits(text)
     }
 
-    /// Whether any of it is being read.
+    /// See [`Reads::is_awaited`].
     pub fn is_awaited(&self, text: &Range<u64>) -> bool {
-        let all = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().any(|range| range.start < text.end && text.start < range.end)
+        self.reads.is_awaited(text)
     }
 
     pub fn is_open(&self) -> bool {
@@ -213,24 +181,10 @@ impl LogFile {
         self.followed.try_lock().ok()
     }
 
-    /// To be called with a read at `offset` that meets the end of the file; what it returns is dropped when the reader has
-    /// its answer.
-    ///
-    /// A kernel that was told too large a size (by a hint: see [`Size::Hint`]) learns the true one from the read that meets
-    /// the end. It asks for several pieces at once, believes only the first of their answers, and shows zeros up to where
-    /// that one ended. So answers from behind the end wait for the one that meets it.
+    /// See [`Reads::at_end`]. None where no size was ever told that is too large.
     pub async fn at_end(&self, offset: u64) -> Option<Told> {
-        let size = self.proven_size()?;
-        if !self.overstated(size) {
-            return None;
-        }
-        if offset <= size {
-            return Some(Told(self.end_told.clone()));
-        }
-        // A reader that begins behind the end sends no read that meets it.
-        let mut told = self.end_told.subscribe();
-        tokio::time::timeout(END_TOLD, told.wait_for(|told| *told)).await.ok();
-        None
+        let size = self.proven_size().filter(|size| self.overstated(*size))?;
+        self.reads.at_end(offset, size).await
     }
 
     /// A hint told before the end was known was too large.

@@ -29,6 +29,7 @@ pub mod head;
 mod pass;
 mod pool;
 mod proof;
+mod reads;
 mod running;
 mod scan;
 mod segment;
@@ -50,7 +51,8 @@ use bytes::Bytes;
 use cache::Cache;
 use cpu::Cpu;
 pub use disk::DiskStats;
-pub use file::{Auth, Awaited, LogFile, Size, Told};
+pub use file::{Auth, LogFile, Size};
+pub use reads::{Awaited, Told};
 pub use sequence::Sequence;
 pub use sweep::{Held, Stored, Swept, Text};
 

@@ -112,6 +112,8 @@ pub const ROWS: &[Row] = &[
         "The bound of --cache-size."),
     row(Gauge, "cache_dir.used_bytes", "cache_dir_used_bytes", |f| of(f.disk, |d| d.used),
         "What the files of --cache-dir took when this mount last wrote there."),
+    row(Gauge, "cache_dir.waiting_bytes", "cache_dir_waiting_bytes", |f| of(f.disk, |d| d.waiting),
+        "What is still to be written to --cache-dir."),
     row(Counter, "cache_dir.hits", "cache_dir_hits_total", |f| of(f.disk, |d| d.hits),
         "Reads of --cache-dir that found what they looked for."),
     row(Counter, "cache_dir.misses", "cache_dir_misses_total", |f| of(f.disk, |d| d.misses),
