@@ -1,8 +1,8 @@
 //! What is fuzzed: one function each, from any bytes to an assertion. They are thin programs of cargo-fuzz in `fuzz_targets/`,
-//! and run on stable Rust in `tests/fuzz.rs`.
+//! and run in `tests/fuzz.rs`.
 //!
 //! None may panic, hang, or take memory without bound; and each says what must hold of whatever comes out.
-#![allow(dead_code)] // Each program uses one of them.
+#![allow(dead_code, unused_imports)] // Each program uses one of them.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -17,8 +17,11 @@ install_missing() {
     as_root=(sudo)
   fi
   say "installing with apt-get: ${missing[*]}"
-  "${as_root[@]}" apt-get update -qq
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  # A machine that has just started may be at it itself, and a mirror may be busy.
+  local patient=(-o DPkg::Lock::Timeout=600 -o Acquire::Retries=5)
+  "${as_root[@]}" apt-get "${patient[@]}" update -qq
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get "${patient[@]}" install -y -qq --no-install-recommends \
+    "${missing[@]}" >/dev/null
   missing=()
 }
 

@@ -69,7 +69,7 @@ fn what_fails_alone_decides_the_exit_code() {
     let server = Server::start();
     archive::put(&server, &Log::at(0), SealAs::V2, &archive::gzip(b"x\n"));
     server.set_hook(|r| r.is_get().then(|| Reply::error(503, "SlowDown")));
-    let done = Archive::s3(&server).cat(["--request-deadline", "2s"]);
+    let done = Archive::s3(&server).cat(["--request-deadline", "4s"]);
     assert_eq!((done.code, done.out.len()), (6, 0), "{}", done.err);
 }
 
@@ -81,7 +81,7 @@ fn a_listing_that_fails_is_never_a_short_answer() {
     archive::put(&server, &other, SealAs::V2, &archive::gzip(b"y\n"));
     server.set_hook(|r| (r.is_list() && r.query.contains("databases-7")).then(|| Reply::error(503, "SlowDown")));
     for args in WAYS {
-        let done = Archive::s3(&server).cat(args.iter().chain(&["--request-deadline", "2s"]));
+        let done = Archive::s3(&server).cat(args.iter().chain(&["--request-deadline", "4s"]));
         assert_eq!(done.code, 1, "{args:?} {}", done.err);
         assert!(done.err.contains("SlowDown"), "{}", done.err);
     }

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use logarchivefs::envelope::SealAs;
 
 use crate::common::archive::{self, Log};
+use crate::common::cache::Cache;
 use crate::common::s3::{Reply, Server};
 use crate::common::watch::{eventually, run};
 use crate::setup::{Archive, record};
@@ -69,7 +70,8 @@ fn a_cache_folder_serves_the_next_run() {
     let text = archive::noise(5, 3_000_000);
     archive::put(&server, &Log::at(0), SealAs::V2, &archive::gzip_level(&text, 1));
     let archive = Archive::s3(&server);
-    let cache = archive.dir.path().join("cache");
+    let folder = Cache::new();
+    let cache = folder.path();
     let run = || archive.command(["--cache-dir".as_ref(), cache.as_os_str()]).output().unwrap();
     assert!(run().stdout == text);
     server.forget();

@@ -6,6 +6,7 @@ use logarchivefs::demo::logs::Random;
 use logarchivefs::envelope::SealAs;
 
 use crate::common::archive::{self, Log, WEDNESDAY, When};
+use crate::common::cache::Cache;
 use crate::common::s3::{Seen, Server};
 use crate::model;
 use crate::records::{at, large, rfc3339};
@@ -58,7 +59,8 @@ fn a_late_range_of_a_proven_file_costs_a_part_of_it() {
     archive::put_changed(&server, &log, SealAs::V2, &archive::gzip(text.as_bytes()), |body| size = body.len() as u64);
     assert!(size > 8 << 20);
     let archive = Archive::s3(&server);
-    let cache = archive.dir.path().join("cache");
+    let folder = Cache::new();
+    let cache = folder.path();
     let cached = |args: &[&str]| {
         let dir = ["--cache-dir", cache.to_str().unwrap(), "--cache-size", "16MiB"];
         archive.cat(dir.iter().chain(args))

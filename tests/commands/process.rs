@@ -114,7 +114,7 @@ fn a_listing_that_fails_is_never_a_short_answer() {
         (&["--summary"], ""),
         (&["--summary", "--format", "json"], ""),
     ] {
-        let said = run(client(&server, "find").args(["--request-deadline", "2s"]).args(args));
+        let said = run(client(&server, "find").args(["--request-deadline", "4s"]).args(args));
         let (out, err) = (String::from_utf8(said.stdout).unwrap(), String::from_utf8(said.stderr).unwrap());
         assert_eq!((said.status.code(), &out[..]), (Some(6), printed), "{args:?}: {err}");
         assert!(err.contains("SlowDown") && err.lines().count() == 1, "{args:?}: {err}");
@@ -133,7 +133,12 @@ fn a_long_listing_takes_little_memory() {
     let folder = tempfile::tempdir().unwrap();
     for paths in [&["prod"][..], &["prod/apps-1", "prod/apps-2"]] {
         let path = folder.path().join("out");
-        let mut child = client(&server, "find").args(paths).stdout(File::create(&path).unwrap()).spawn().unwrap();
+        let mut child = client(&server, "find")
+            .args(["--request-deadline", "10m"])
+            .args(paths)
+            .stdout(File::create(&path).unwrap())
+            .spawn()
+            .unwrap();
         let bytes = LOGS * (logs[0].path().len() + 1);
         eventually("all logs of the first resource", || {
             let len = fs::metadata(&path).unwrap().len() as usize;

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // Each test crate uses its part.
 
 pub mod archive;
+pub mod cache;
 pub mod client;
 pub mod gate;
 pub mod mounted;

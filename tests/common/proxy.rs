@@ -15,6 +15,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::s3::Server;
+use super::watch::eventually;
 
 /// A certificate of `tests/common/tls`: for `localhost`, signed by nobody but itself, good until 2120.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +59,7 @@ struct Shared {
     to: SocketAddr,
     acceptor: Mutex<Option<TlsAcceptor>>,
     accepted: AtomicUsize,
+    open: AtomicUsize,
     /// Connections from before a change pass nothing any more.
     stranded: watch::Sender<()>,
     /// Connections from before a change are closed.
@@ -78,6 +80,7 @@ impl Proxy {
             to: server.endpoint().strip_prefix("http://").unwrap().parse().unwrap(),
             acceptor: Mutex::new(acceptor),
             accepted: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
             stranded: watch::Sender::new(()),
             closed: watch::Sender::new(()),
         });
@@ -112,6 +115,7 @@ impl Proxy {
     pub fn present(&self, certificate: Certificate) {
         *self.shared.acceptor.lock().unwrap() = Some(certificate.acceptor());
         self.shared.closed.send_replace(());
+        eventually("they are closed", || (self.shared.open.load(Ordering::SeqCst) == 0).then_some(()));
     }
 }
 
@@ -137,10 +141,13 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream) {
             }
         }
     };
+    shared.open.fetch_add(1, Ordering::SeqCst);
     tokio::select! {
-        () = served => {}
+        biased;
         _ = closed.changed() => {}
+        () = served => {}
     }
+    shared.open.fetch_sub(1, Ordering::SeqCst);
 }
 
 async fn pass(shared: &Shared, mut stream: impl AsyncRead + AsyncWrite + Unpin) {

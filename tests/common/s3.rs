@@ -105,9 +105,13 @@ pub struct Server {
 
 impl Server {
     pub fn start() -> Server {
+        Server::start_at("127.0.0.1")
+    }
+
+    pub fn start_at(ip: &str) -> Server {
         let state = Arc::new(State::default());
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = std::net::TcpListener::bind((ip, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let addr = listener.local_addr().unwrap();
         let mut builder = S3ServiceBuilder::new(service::Memory(Arc::clone(&state)));

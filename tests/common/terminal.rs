@@ -21,6 +21,9 @@ impl OnTerminal {
         let size = libc::winsize { ws_row: 24, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
         // SAFETY: three valid pointers, and null where the defaults are wanted.
         assert_eq!(unsafe { libc::openpty(&mut master, &mut slave, null, null.cast(), &raw const size as *mut _) }, 0);
+        // SAFETY: no pointer. Else a child of another test would have them as well, and reading would end with that only.
+        let alone = |fd| unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+        assert_eq!([alone(master), alone(slave)], [0, 0]);
         // SAFETY: both descriptors are ours, open, and owned by nobody else.
         let (mut master, slave) = unsafe { (File::from_raw_fd(master), File::from_raw_fd(slave)) };
         command.stdin(Stdio::null()).stdout(slave.try_clone().unwrap()).stderr(slave);

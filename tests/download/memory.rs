@@ -24,7 +24,7 @@ fn large_logs_take_the_memory_that_they_are_given() {
     server.set_hook(move |r| (r.is_get() && r.key == key).then_some(Reply::Hang));
     for (form, lines) in [(&[][..], 4), (&["--gzip"], 4), (&["--sealed"], 8)] {
         let place = Place::s3(&server);
-        let running = place.start(&[form, &["--memory", "64MiB"]].concat());
+        let running = place.start(&[form, &["--memory", "64MiB", "--request-deadline", "10m"]].concat());
         // Of a sealed copy there is a second line when it was looked into.
         eventually("the large ones are there", || (place.journal().len() == lines).then_some(()));
         let peak = running.peak_mib();

@@ -190,7 +190,7 @@ fn a_listing_that_fails_is_never_a_short_answer() {
         for form in [&[][..], &["--gzip"], &["--sealed"], &["prod"]] {
             let place = Place::s3(&server);
             server.set_hook(move |r| (r.is_list() && r.query.contains(failing)).then(|| Reply::error(503, "SlowDown")));
-            let ended = place.run(&[&["--request-deadline", "2s"], form].concat());
+            let ended = place.run(&[&["--request-deadline", "4s"], form].concat());
             assert_eq!(ended.code, Some(1), "{failing} {form:?}: {}", ended.stderr);
             assert!(ended.stderr.contains("SlowDown"), "{}", ended.stderr);
             assert!(ended.stderr.contains("1 downloaded") && ended.stderr.contains("1 failed"), "{}", ended.stderr);

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use logarchivefs::envelope::SealAs;
 
 use crate::common::archive::{self, Log};
+use crate::common::cache::Cache;
 use crate::common::mounted::{Mount, Setup, errno, forget_pages, xattr};
 use crate::common::s3::Server;
 use crate::common::watch::eventually;
@@ -142,14 +143,12 @@ fn a_cache_folder_never_mixes_versions() {
         put(&server, &log, text);
         times.push(server.time());
     }
-    let cache = tempfile::Builder::new().prefix("lafs-cache-").tempdir().unwrap();
-    let folder = cache.path().join("cache");
+    let cache = Cache::new();
     for again in [false, true] {
         for (time, text) in times.iter().map(Some).chain([None]).zip(texts.iter().chain([&texts[2]])) {
-            let setup = Setup::s3(&server).args([std::path::Path::new("--cache-dir"), &folder]);
             let mount = match time {
-                Some(time) => setup.args(["--at", time]).mount(),
-                None => setup.mount(),
+                Some(time) => cache.mount(&server, &["--at", time]),
+                None => cache.mount(&server, &[]),
             };
             server.forget();
             assert!(fs::read(mount.path(log.path())).unwrap() == *text, "{time:?}, again: {again}");

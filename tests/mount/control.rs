@@ -206,7 +206,7 @@ fn it_answers_while_s3_does_not() {
 #[test]
 fn watching_a_mount_is_no_use_of_it() {
     let server = server();
-    let mut mount = Setup::s3(&server).args(["--idle-timeout", "500ms"]).mount();
+    let mut mount = Setup::s3(&server).args(["--idle-timeout", "2s"]).mount();
     let path = mount.path(".logarchivefs/metrics");
     eventually("looking does not keep it", || {
         let entries = fs::read_dir(path.parent().unwrap()).map(Iterator::count);

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::common::archive::{self, Log};
 use crate::common::mounted::{Mount, Setup, errno, forget_pages, xattr, xattrs};
-use crate::common::s3::{Reply, Server};
+use crate::common::s3::{Reply, Seen, Server};
 use crate::common::watch::eventually;
 
 /// Large, so that it can be opened before it has been read; text of several segments.
@@ -167,7 +167,8 @@ fn stream_gives_text_before_the_tag_is_known() {
     let mut first = vec![0; 100_000];
     file.read_exact_at(&mut first, 0).unwrap();
     assert!(first == text[..100_000]);
-    assert!(server.requests().iter().any(|r| r.range.as_deref().is_some_and(|r| r.starts_with("bytes=2097152-"))));
+    let next = |r: &Seen| r.range.as_deref().is_some_and(|r| r.starts_with("bytes=2097152-"));
+    eventually("the next is asked for", || server.requests().iter().any(next).then_some(()));
     go.store(true, Ordering::Relaxed);
     assert_eq!(errno(file.read_at(&mut first, LEN as u64 - 100)), libc::EBADMSG);
     server.clear_hook();

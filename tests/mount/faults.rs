@@ -4,7 +4,7 @@
 //! `docs/SECURITY.md` has the whole table, and where each row is shown.
 
 use std::fs;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use logarchivefs::envelope::SealAs;
 use crate::common::archive::{self, Log};
 use crate::common::mounted::{Mount, Setup, errno, forget_pages};
 use crate::common::s3::{ACCESS_KEY, REGION, Reply, SECRET_KEY, Seen, Server};
-use crate::common::watch::{eventually, within};
+use crate::common::watch::{eventually, steady, within};
 
 /// The request deadline of these mounts, and when a reader counts as hanging.
-const DEADLINE: &str = "2s";
-const HANGING: Duration = Duration::from_secs(20);
+const DEADLINE: &str = "5s";
+const HANGING: Duration = Duration::from_secs(30);
 
 /// Ranged GETs of one scan at a time: what is under way when the first of them fails.
 const PARALLEL: usize = 8;
@@ -188,6 +188,10 @@ fn fault(seen: &Seen, logs: &[(String, usize, When)]) -> Option<Reply> {
 
 #[test]
 fn each_fault_has_its_errno_its_bounds_and_passes() {
+    steady(each_fault);
+}
+
+fn each_fault() {
     let server = Server::start();
     // Three runs; and less than a drip brings in time.
     let texts = [archive::noise(1, 6_500_000), archive::noise(2, 10_000)];
@@ -292,7 +296,8 @@ fn three(server: &Server, setup: Setup) -> (Mount, [Log; 3], Vec<u8>) {
 
 #[test]
 fn nothing_listens_and_then_it_does_again() {
-    let server = Server::start();
+    // Nobody else takes a port there.
+    let server = Server::start_at("127.0.0.2");
     let (mount, logs, text) = three(&server, Setup::s3(&server));
     server.stop();
     let readers = [0, 2].map(|n| reader(&mount, &logs[n]));
@@ -381,7 +386,7 @@ fn objects_that_hang_leave_room_for_others() {
         eventually("it hangs", || server.requests().iter().any(|r| r.key == log.key() && is_run(r)).then_some(()));
     }
     let other = reader(&mount, &logs[2]);
-    within(HANGING, || other.is_finished().then_some(())).expect("the third one hangs with them");
+    eventually("the third one does not hang with them", || other.is_finished().then_some(()));
     assert!(other.join().unwrap().unwrap() == text);
     let waiting = readers.iter().filter(|reader| !reader.is_finished()).count();
     assert!(waiting > 2, "{waiting} readers wait: the test shows nothing");
@@ -407,9 +412,8 @@ fn expired_credentials_are_read_anew() {
     };
     let tool = folder.path().join("tool");
     fs::write(&tool, format!("#!/bin/sh\ncd '{}' && echo >>runs && cat json\n", folder.path().display())).unwrap();
-    fs::set_permissions(&tool, fs::Permissions::from_mode(0o700)).unwrap();
     let config = folder.path().join("config");
-    fs::write(&config, format!("[default]\nregion = {REGION}\ncredential_process = {}\n", tool.display())).unwrap();
+    fs::write(&config, format!("[default]\nregion = {REGION}\ncredential_process = sh {}\n", tool.display())).unwrap();
     let runs = || fs::read_to_string(folder.path().join("runs")).unwrap().len();
     credentials("first");
     // Before the others in the order of the folders: nobody fetches it ahead.
@@ -531,7 +535,7 @@ fn readers_of_a_slow_scan_have_a_deadline() {
     let (text, log) = (archive::noise(3, 60_000_000), Log::at(0));
     archive::put(&server, &log, SealAs::V2, &archive::gzip_level(&text, 1));
     // So little memory that the scan's requests, some 26, come one after the other.
-    let mount = Setup::s3(&server).args(["--memory", "32MiB", "--request-deadline", "4s"]).mount();
+    let mount = Setup::s3(&server).args(["--memory", "32MiB", "--request-deadline", "6s"]).mount();
     let path = mount.path(log.path());
     fs::metadata(&path).unwrap();
     server.forget();
@@ -541,10 +545,10 @@ fn readers_of_a_slow_scan_have_a_deadline() {
     eventually("it waits for the size", || server.requests().iter().any(is_run).then_some(()));
     cat.kill().unwrap();
     assert_eq!(errno(file.read_at(&mut [0; 1000], 0)), libc::EIO);
-    let status = within(HANGING, || cat.try_wait().unwrap()).expect("the killed reader is still there");
+    let status = eventually("the killed reader is gone", || cat.try_wait().unwrap());
     assert!(!status.success());
     let told = mount.log();
-    assert!(told.contains("nothing to answer after 8s") && told.contains(&log.key()), "{told}");
+    assert!(told.contains("nothing to answer after 12s") && told.contains(&log.key()), "{told}");
     server.set_latency(Duration::ZERO);
     // It has not begun anew.
     assert!(eventually("the scan ends", || read(&path).ok()) == text);
@@ -571,7 +575,7 @@ fn several_scans_that_hang_leave_room_for_others() {
         eventually("it hangs", || server.requests().iter().any(|r| r.key == log.key() && is_run(r)).then_some(()));
     }
     let other = reader(&mount, &logs[HANG]);
-    within(HANGING, || other.is_finished().then_some(())).expect("the last one hangs with them");
+    eventually("the last one does not hang with them", || other.is_finished().then_some(()));
     assert!(other.join().unwrap().unwrap() == text);
     assert!(readers.iter().all(|reader| !reader.is_finished()), "the test shows nothing");
     mount.signal(libc::SIGKILL);
@@ -618,7 +622,7 @@ fn many_readers_that_hang_leave_the_kernel_requests() {
     forget_pages(&well);
     let other = std::thread::scope(|scope| {
         let other = scope.spawn(|| whole(&well));
-        let ended = within(HANGING, || other.is_finished().then_some(()));
+        let ended = within(4 * HANGING, || other.is_finished().then_some(()));
         if ended.is_none() {
             mount.signal(libc::SIGKILL);
         }

@@ -73,7 +73,7 @@ fn eight_readers_of_half_a_gigabyte_each() {
     let logs: Vec<(Log, Tiled)> =
         (0..8).map(|n| (Log::at(n), if n < 6 { &easy } else { &hard }.log(n as u64, HALF + n as usize))).collect();
     logs.iter().for_each(|(log, text)| put(&server, log, text));
-    let mount = Setup::s3(&server).args(["--memory", "64MiB"]).mount();
+    let mount = Setup::s3(&server).args(["--memory", "64MiB", "--request-deadline", "10m"]).mount();
     on_threads(8, 8, |n| read_whole(mount.path(logs[n].0.path()), &logs[n].1));
     holds_bound(&mount, 64);
 }

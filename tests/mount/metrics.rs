@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use logarchivefs::envelope::SealAs;
 use serde_json::Value;
@@ -281,9 +282,12 @@ fn the_numbers_are_true() {
     archive::put(&server, &large, SealAs::V3, &archive::gzip(&text));
     mount.signal(libc::SIGHUP);
     let path = mount.path(large.path());
+    // So long that its size is asked for while it is scanned.
+    server.set_latency(Duration::from_millis(500));
     let mut file = eventually("it is listed", || fs::File::open(&path).ok());
     let mut got = Vec::new();
     std::io::Read::read_to_end(&mut file, &mut got).unwrap();
+    server.set_latency(Duration::ZERO);
     assert!(got == text);
     let told = status(&mount);
     assert_eq!(number(&told, "open.files"), 1);

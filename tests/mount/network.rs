@@ -11,7 +11,7 @@ use crate::common::proxy::{Certificate, Proxy};
 use crate::common::s3::{ACCESS_KEY, BUCKET, REGION, SECRET_KEY, Server};
 
 /// What cannot be mounted says so by then.
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(30);
 
 fn server(text: &[u8]) -> Server {
     let server = Server::start();
@@ -32,7 +32,7 @@ fn by(endpoint: &str) -> Setup {
 /// No mount, in time, and one line that says why, in one of these ways.
 fn refused(setup: Setup, why: &[&str]) {
     let start = Instant::now();
-    let (code, stderr) = setup.args(["--request-deadline", "2s"]).refused();
+    let (code, stderr) = setup.args(["--request-deadline", "5s"]).refused();
     assert!(start.elapsed() < START, "{:?}: {stderr}", start.elapsed());
     assert_eq!((code, stderr.lines().count()), (6, 1), "{stderr}");
     assert!(stderr.contains("s3://archive/") && why.iter().any(|why| stderr.contains(why)), "{stderr}");
@@ -58,7 +58,7 @@ fn only_who_has_a_trusted_certificate_is_asked() {
     assert_eq!(server.requests().len(), 0, "nothing was sent to somebody who might be anybody");
 
     // It is for the certificate alone; and one that changes while the mount is there is not taken either.
-    let mount = trusting(&endpoint).args(["--request-deadline", "2s"]).mount();
+    let mount = trusting(&endpoint).args(["--request-deadline", "5s"]).mount();
     let paths = [0, 1].map(|n| mount.path(Log::at(n).path()));
     assert_eq!(fs::read(&paths[0]).unwrap(), text);
     proxy.present(Certificate::Stranger);

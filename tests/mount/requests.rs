@@ -223,7 +223,7 @@ fn what_is_gone_hides_nothing_else() {
         for (n, log) in logs.iter().enumerate() {
             archive::put(&server, log, SealAs::V2, &archive::gzip(&text(n)));
         }
-        let mount = Setup::s3(&server).args(["--request-deadline", "3s"]).mount();
+        let mount = Setup::s3(&server).args(["--request-deadline", "6s"]).mount();
         let folder = mount.path(logs[0].path()).parent().unwrap().to_owned();
         let listed = || -> Vec<String> {
             let mut names: Vec<_> = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
@@ -317,7 +317,7 @@ fn deleted_under_a_handle() {
 /// A hook that fails every GET of an object.
 fn failing(status: u16, code: &'static str) -> (Server, Mount) {
     let server = Server::start();
-    let mount = one(&server, &["--request-deadline", "3s"]);
+    let mount = one(&server, &["--request-deadline", "6s"]);
     server.set_hook(move |r| r.is_get().then(|| Reply::error(status, code)));
     (server, mount)
 }
@@ -363,7 +363,7 @@ fn a_body_that_breaks_off_is_resumed() {
 fn a_listing_that_fails_is_an_error() {
     let server = Server::start();
     archive::put(&server, &Log::at(0), SealAs::V2, &archive::gzip(b"x"));
-    let mount = Setup::s3(&server).args(["--request-deadline", "3s"]).mount();
+    let mount = Setup::s3(&server).args(["--request-deadline", "6s"]).mount();
     server.set_hook(|r| r.is_list().then(|| Reply::error(503, "SlowDown")));
     assert_eq!(errno(fs::read_dir(mount.root())), libc::EIO);
     server.clear_hook();

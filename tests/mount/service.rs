@@ -42,7 +42,7 @@ fn the_manager_is_told_and_the_pid_file_lives_as_long_as_the_mount() {
 #[test]
 fn an_idle_mount_ends_but_not_under_anybody() {
     let server = server();
-    let mut mount = Setup::s3(&server).args(["-v", "--idle-timeout", "200ms"]).mount();
+    let mut mount = Setup::s3(&server).args(["-v", "--idle-timeout", "2s"]).mount();
     let mut shell = Command::new("sleep").arg("1000").current_dir(mount.path("prod")).spawn().unwrap();
     // It tries, and finds somebody there.
     let tries = || mount.log().matches("in use").count();
@@ -57,12 +57,12 @@ fn an_idle_mount_ends_but_not_under_anybody() {
 #[test]
 fn an_open_file_is_not_idle() {
     let server = server();
-    let mut mount = Setup::s3(&server).args(["--idle-timeout", "100ms"]).mount();
+    let mut mount = Setup::s3(&server).args(["--idle-timeout", "2s"]).mount();
     let file = fs::File::open(mount.path(Log::at(0).path())).unwrap();
     let pid = mount.pid();
     // Two more mounts come and go meanwhile: each takes longer than the time-out.
     for _ in 0..2 {
-        assert!(Setup::s3(&server).args(["--idle-timeout", "100ms"]).mount().wait().success());
+        assert!(Setup::s3(&server).args(["--idle-timeout", "2s"]).mount().wait().success());
     }
     assert!(Path::new(&format!("/proc/{pid}")).exists() && is_mounted(mount.root()));
     drop(file);
@@ -152,14 +152,18 @@ fn mount8_and_fstab() {
     let at = dir.path().join("mnt");
     fs::create_dir(&at).unwrap();
     let at = at.to_str().unwrap();
+    let pid_file = dir.path().join("pid");
     let options = format!(
-        "rw,_netdev,x-systemd.automount,key_file={},endpoint_url={},region={REGION},file_mode=0440,show_control",
+        "rw,_netdev,x-systemd.automount,key_file={},endpoint_url={},region={REGION},file_mode=0440,show_control,pid_file={}",
         keys.display(),
-        server.endpoint()
+        server.endpoint(),
+        pid_file.display()
     );
     let fstab = dir.path().join("fstab");
     fs::write(&fstab, format!("{} {at} logarchivefs {options} 0 0\n", crate::common::s3::BUCKET)).unwrap();
     let direct = ["-t", "logarchivefs", crate::common::s3::BUCKET, at, "-o", &options];
+    // Gone when all else of a program is: it unmounts what is still there, and that must not be the next one.
+    let ended = || (!pid_file.exists()).then_some(());
     let by_fstab = ["-T", fstab.to_str().unwrap(), at];
     for args in [&direct[..], &by_fstab] {
         let output = mount8(args);
@@ -175,12 +179,11 @@ fn mount8_and_fstab() {
         assert!(options.starts_with("ro,"), "`rw` changes nothing: {options}");
         unmount(Command::new("umount").arg(at));
         assert!(!is_mounted(Path::new(at)));
+        eventually("the program has ended", ended);
     }
     // A dead mount is in nobody's way.
-    let pid_file = dir.path().join("pid");
-    let with_pid = format!("{options},pid_file={}", pid_file.display());
     for kills in [true, false] {
-        let output = mount8(&["-t", "logarchivefs", crate::common::s3::BUCKET, at, "-o", &with_pid]);
+        let output = mount8(&["-t", "logarchivefs", crate::common::s3::BUCKET, at, "-o", &options]);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "after a kill: {stderr}");
         assert!(answers(Path::new(at)));
@@ -190,6 +193,7 @@ fn mount8_and_fstab() {
         }
     }
     unmount(Command::new("umount").arg(at));
+    eventually("the program has ended", ended);
     assert!(!is_mounted(Path::new(at)), "neither the dead one nor the new one is left");
     // What fails, fails as mount(8) says it.
     let output = mount8(&["-t", "logarchivefs", "nowhere", at, "-o", &options]);

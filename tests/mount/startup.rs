@@ -100,7 +100,8 @@ fn the_credentials() {
 
 #[test]
 fn a_store_that_does_not_answer() {
-    let server = server();
+    // Nobody else takes its port when it is gone.
+    let server = Server::start_at("127.0.0.2");
     server.set_hook(|_| Some(Reply::error(503, "SlowDown")));
     refused(Setup::s3(&server).args(["--request-deadline", "2s"]), 6, &["S3"]);
     let endpoint = server.endpoint();

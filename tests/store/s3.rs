@@ -237,7 +237,7 @@ async fn wrong_options() {
 #[tokio::test]
 async fn a_dead_endpoint_is_a_storage_error_within_the_deadline() {
     let server = Server::start();
-    let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let unused = std::net::TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
     let dead = S3Options { endpoint_url: Some(format!("http://{unused}")), ..options(&server) };
     let store = Retry::new(Count::new(S3Store::open(dead).await.unwrap()), Duration::from_secs(1));
     let start = Instant::now();

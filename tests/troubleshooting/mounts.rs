@@ -36,7 +36,7 @@ pub fn said() -> Vec<String> {
         key if *key == denied => Some(Reply::error(403, "AccessDenied")),
         _ => None,
     });
-    let mount = Setup::s3(&server).args(["--request-deadline", "1s", "--max-ratio", "100"]).mount();
+    let mount = Setup::s3(&server).args(["--request-deadline", "10s", "--max-ratio", "100"]).mount();
     for log in [&no_key, &logs[1], &logs[2], &logs[3], &logs[4], &logs[5], &logs[7]] {
         desk.tool(&mount, &format!("cat {}", log.path()));
     }
@@ -59,9 +59,9 @@ pub fn said() -> Vec<String> {
 fn slow(desk: &mut Desk) {
     let server = Server::start();
     let log = Log::at(0);
-    archive::put(&server, &log, SealAs::V2, &archive::gzip_level(&archive::noise(1, 30_000_000), 1));
+    archive::put(&server, &log, SealAs::V2, &archive::gzip_level(&archive::noise(1, 60_000_000), 1));
     // So little memory that the scan's requests come one after the other.
-    let mount = Setup::s3(&server).args(["--memory", "32MiB", "--request-deadline", "3s"]).mount();
+    let mount = Setup::s3(&server).args(["--memory", "32MiB", "--request-deadline", "6s"]).mount();
     std::fs::metadata(mount.path(log.path())).unwrap();
     server.set_latency(Duration::from_millis(700));
     desk.tool(&mount, &format!("cat {}", log.path()));

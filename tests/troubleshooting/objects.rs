@@ -133,7 +133,7 @@ fn faults() -> Vec<String> {
         let (_, large, fault) = table.iter().find(|(key, ..)| *key == seen.key)?;
         (seen.is_get() && *large == is_run(seen)).then(fault)
     });
-    let mount = Setup::s3(&server).args(["--request-deadline", "4s"]).mount();
+    let mount = Setup::s3(&server).args(["--request-deadline", "6s"]).mount();
     mount.out("find . | wc -l");
     let logs: Vec<Log> = logs.into_iter().map(|(log, ..)| log).collect();
     read_all(&mount, &logs);
@@ -257,7 +257,7 @@ fn listings() -> Vec<String> {
     }
     server.put("what is this?", &[], "x");
     server.put("prod/shareable/v3/x", &[], "x");
-    let mount = Setup::s3(&server).args(["--request-deadline", "1s"]).mount();
+    let mount = Setup::s3(&server).args(["--request-deadline", "10s"]).mount();
     mount.out("find . | wc -l");
     server.set_hook(|seen| seen.is_list().then(|| Reply::error(503, "SlowDown")));
     mount.signal(libc::SIGHUP);
@@ -287,7 +287,7 @@ fn listings() -> Vec<String> {
             let body = format!("<ListBucketResult><IsTruncated>{more}</IsTruncated>{rest}</ListBucketResult>");
             Some(Reply::Canned { status: 200, headers: vec![], body: body.into() })
         });
-        let mount = Setup::s3(&server).args(["--request-deadline", "1s"]).mount();
+        let mount = Setup::s3(&server).args(["--request-deadline", "10s"]).mount();
         desk.tool(&mount, "ls prod/apps-321");
         let log = mount.log();
         desk.said.extend(super::desk::lines(&log));

@@ -44,6 +44,11 @@ fn mountpoints(desk: &mut Desk, server: &Server) {
     // Of one that does not answer.
     let stopped = Setup::s3(server).mount();
     stopped.signal(libc::SIGSTOP);
+    eventually("all its threads have stopped", || {
+        let tasks = fs::read_dir(format!("/proc/{}/task", stopped.pid())).unwrap();
+        let stat = |task: fs::DirEntry| fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        tasks.flatten().all(|task| stat(task).contains(") T ")).then_some(())
+    });
     desk.refused(Setup::s3(server).on(stopped.root()));
     stopped.signal(libc::SIGCONT);
     drop(stopped);
@@ -197,14 +202,14 @@ fn answers(desk: &mut Desk, server: &Server) {
     asked(|| Reply::Canned { status: 200, headers: vec![], body: b"<html>sign in</html>".to_vec() }, &[]);
     for body in LISTINGS {
         server.set_hook(move |_| Some(Reply::Canned { status: 200, headers: vec![], body: body.into() }));
-        let mut command = desk.on(server, &["find", "--request-deadline", "1s"]);
+        let mut command = desk.on(server, &["find", "--request-deadline", "3s"]);
         desk.hear(&mut command);
     }
     // As it was.
     let at = server.time();
     let mut asked = |what: &'static str, reply: fn() -> Reply| {
         server.set_hook(move |seen| (seen.query.split(['&', '=']).next() == Some(what)).then(reply));
-        let mut command = desk.on(server, &["find", "--at", &at, "--request-deadline", "1s"]);
+        let mut command = desk.on(server, &["find", "--at", &at, "--request-deadline", "3s"]);
         desk.hear(&mut command);
     };
     asked("versions", || Reply::error(403, "AccessDenied"));
