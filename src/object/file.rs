@@ -152,12 +152,12 @@ impl LogFile {
         }
     }
 
-    /// See [`Reads::awaits`].
+    /// Says that `text` is going to be read, until what this returns is dropped: when the reader has it.
     pub fn awaits(&self, text: Range<u64>) -> Awaited {
         self.reads.awaits(text)
     }
 
-    /// See [`Reads::is_awaited`].
+    /// Whether any of it is being read.
     pub fn is_awaited(&self, text: &Range<u64>) -> bool {
         self.reads.is_awaited(text)
     }
@@ -181,7 +181,8 @@ impl LogFile {
         self.followed.try_lock().ok()
     }
 
-    /// See [`Reads::at_end`]. None where no size was ever told that is too large.
+    /// To be called with a read at `offset` that meets the end of the file, or begins behind it; what it returns is dropped
+    /// when the reader has its answer. None, and at once, where no size was ever told that is too large.
     pub async fn at_end(&self, offset: u64) -> Option<Told> {
         let size = self.proven_size().filter(|size| self.overstated(*size))?;
         self.reads.at_end(offset, size).await

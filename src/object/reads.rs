@@ -18,7 +18,7 @@ struct State {
     end_told: bool,
 }
 
-/// See [`Reads::awaits`].
+/// What is being read, until this is dropped.
 pub struct Awaited {
     reads: watch::Sender<State>,
     this: Range<u64>,
@@ -34,7 +34,7 @@ impl Drop for Awaited {
     }
 }
 
-/// See [`Reads::at_end`].
+/// The answer that tells where the file ends, until this is dropped.
 pub struct Told(watch::Sender<State>);
 
 impl Drop for Told {
